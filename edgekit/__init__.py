@@ -1,0 +1,58 @@
+"""edgekit: a trained network, onto a device, small and fast enough, still right, measured there.
+
+    import edgekit as ek
+
+    model = ek.load("model.onnx")
+    plan = ek.plan(model, device="raspberry-pi-5", goal=ek.Goal(max_accuracy_drop=0.01))
+    bundle = ek.build(model, plan, calibration=x, evaluate=(x, y))
+    result = ek.benchmark(bundle, on="ssh://pi@raspberry")
+
+Names are loaded when they are first used: ``import edgekit`` pulls in nothing heavy.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+# Not typing's own: importing typing takes longer than everything else that `--help` needs.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from edgekit.api import Model as Model
+    from edgekit.api import benchmark as benchmark
+    from edgekit.api import build as build
+    from edgekit.api import figures as figures
+    from edgekit.api import load as load
+    from edgekit.api import plan as plan
+    from edgekit.domain import BenchmarkResult as BenchmarkResult
+    from edgekit.domain import Goal as Goal
+    from edgekit.domain import Plan as Plan
+    from edgekit.domain import Prefer as Prefer
+    from edgekit.errors import EdgekitError as EdgekitError
+    from edgekit.pipeline import Built as Built
+
+_PUBLIC = {
+    "Model": "edgekit.api",
+    "benchmark": "edgekit.api",
+    "build": "edgekit.api",
+    "figures": "edgekit.api",
+    "load": "edgekit.api",
+    "plan": "edgekit.api",
+    "BenchmarkResult": "edgekit.domain",
+    "Goal": "edgekit.domain",
+    "Plan": "edgekit.domain",
+    "Prefer": "edgekit.domain",
+    "EdgekitError": "edgekit.errors",
+    "Built": "edgekit.pipeline",
+}
+
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 - the names are strings
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -1,0 +1,145 @@
+"""edgekit from Python: the same stages as the command line, with arrays where that is handier."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import Struct, structs
+from numpy.typing import ArrayLike
+
+from edgekit import benchmarking, field, pipeline, profiles, store
+from edgekit.benchmarking import LatencyFigures, Settings
+from edgekit.domain import BenchmarkResult, Goal, ModelSummary, Plan
+from edgekit.pipeline import Built, Request
+from edgekit.planning import Choice
+
+Arrays = ArrayLike | Mapping[str, ArrayLike]
+
+
+class Model(Struct, frozen=True):
+    """A model file, summarised; ``shapes`` fixes dynamic axes beyond the batch."""
+
+    path: Path
+    summary: ModelSummary
+    shapes: pipeline.Shapes
+
+
+def load(path: str | Path, *, shapes: pipeline.Shapes | None = None) -> Model:
+    """Read a model.
+
+    Raises:
+        ModelError: no such file, not ONNX, or out of reach.
+    """
+    summary, _ = pipeline.inspect(Path(path), shapes)
+    return Model(Path(path), summary, shapes or {})
+
+
+def plan(
+    model: Model, *, device: str, goal: Goal | None = None, choice: Choice | None = None
+) -> Plan:
+    """Decide what to build for a device, without building anything.
+
+    Raises:
+        ProfileError: no such device.
+        GoalError: nothing can meet the goal.
+    """
+    from edgekit import planning
+
+    return planning.plan(model.summary, profiles.find(device), goal or Goal(), choice)
+
+
+def build(
+    model: Model,
+    plan: Plan,
+    output: str | Path | None = None,
+    *,
+    calibration: str | Path | Arrays | None = None,
+    evaluate: str | Path | tuple[Arrays, ArrayLike] | None = None,
+    metric: str | None = None,
+) -> Built:
+    """Build a bundle for a plan's device and goal.
+
+    Args:
+        model: as ``load`` gave it.
+        plan: as ``plan`` gave it; its candidates are tried in order.
+        output: where to; ``None``: ``<model>-<device>.edgekit`` in the current folder.
+        calibration: a ``.npz``, or samples ``[n, *shape]`` (by input name where there are
+            several inputs).
+        evaluate: a ``.npz``, or samples and labels.
+        metric: its name; ``None`` chooses by the labels.
+
+    Raises:
+        EdgekitError: as ``pipeline.build``.
+    """
+    output = Path(output or f"{model.path.stem}-{plan.device}.edgekit")
+    recipes = [candidate.recipe for candidate in plan.candidates]
+    choice = Choice(
+        calibration=calibration is not None,
+        formats=tuple(dict.fromkeys(recipe.format for recipe in recipes)),
+        precisions=tuple(dict.fromkeys(recipe.precision for recipe in recipes)),
+    )
+    with _file(calibration, None) as calibration_file, _pair(evaluate) as evaluation_file:
+        request = Request(
+            model=model.path,
+            profile=profiles.find(plan.device),
+            goal=plan.goal,
+            choice=choice,
+            shapes=model.shapes,
+            calibration=calibration_file,
+            evaluation=evaluation_file,
+            metric=metric,
+        )
+        return pipeline.build(request, output, cache=store.default_root())
+
+
+def benchmark(
+    bundle: Built | str | Path, *, on: str = "local", settings: Settings | None = None, **how: Any
+) -> BenchmarkResult:
+    """Push a bundle, compare its golden vectors on the device, and measure it.
+
+    Args:
+        bundle: what ``build`` gave, or a path.
+        on: ``local``, or ``ssh://[user@]host[:port][/folder]``.
+        settings: how to measure.
+        **how: single settings, by name: ``runs=100``.
+
+    Raises:
+        EdgekitError: as ``field.measure``.
+    """
+    path = bundle.path if isinstance(bundle, Built) else Path(bundle)
+    return field.measure(path, on, structs.replace(settings or Settings(), **how))
+
+
+def figures(result: BenchmarkResult) -> LatencyFigures:
+    """The latency figures of a result, in milliseconds."""
+    return benchmarking.figures([process.samples_ns for process in result.processes])
+
+
+@contextmanager
+def _file(data: str | Path | Arrays | None, labels: ArrayLike | None) -> Iterator[Path | None]:
+    """The path of data that are in a file, or a temporary file of arrays."""
+    if data is None or isinstance(data, str | Path):
+        yield None if data is None else Path(data)
+        return
+    named = dict(data) if isinstance(data, Mapping) else {"x": data}
+    arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
+    if labels is not None:
+        arrays["y"] = np.asarray(labels)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        path = Path(folder) / "data.npz"
+        np.savez(path, allow_pickle=False, **arrays)
+        yield path
+
+
+@contextmanager
+def _pair(evaluate: str | Path | tuple[Arrays, ArrayLike] | None) -> Iterator[Path | None]:
+    if isinstance(evaluate, tuple):
+        with _file(*evaluate) as path:
+            yield path
+    else:
+        yield None if evaluate is None else Path(evaluate)

@@ -1,0 +1,256 @@
+"""Driving the runner on a device: start it, believe only what is well formed, name what failed."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from edgekit.benchmarking import events
+from edgekit.benchmarking.validity import why_invalid
+from edgekit.bundle import Bundle
+from edgekit.devices.output import clean
+from edgekit.devices.transport import Completed, Transport
+from edgekit.domain import (
+    BenchmarkResult,
+    Deployment,
+    DeviceFacts,
+    DeviceRuntimeFound,
+    GoldenResult,
+    ProcessSamples,
+)
+from edgekit.errors import (
+    DeviceError,
+    DeviceRuntimeMissing,
+    GoldenMismatch,
+    RunnerFailed,
+    UsageError,
+)
+
+RUNNER = "edgekit_runner.py"
+OnProgress = Callable[[str], None]
+
+_LOCK_WAIT_S = 10.0
+# The runner has to notice a hang first: it knows what hung, this side only that it took long.
+_GRACE_S = 30.0
+_SHOWN = 2000
+_ERRORS: dict[str, type[DeviceError]] = {
+    "golden": GoldenMismatch,
+    "runtime-missing": DeviceRuntimeMissing,
+    "busy": DeviceError,
+    "device": DeviceError,
+    "bundle": DeviceError,
+}
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """How to measure.
+
+    Attributes:
+        runs: per process, at least.
+        seconds: per process, at least; both minimums hold.
+        warmup_runs: likewise, before anything is recorded.
+        processes: fresh processes, one after another.
+        threads: CPU threads; ``None``: the recipe's, at most the device's cores.
+        cpu_only: leave the accelerator alone.
+        deadline_s: for the whole visit.
+    """
+
+    runs: int = 50
+    seconds: float = 1.0
+    warmup_runs: int = 3
+    warmup_seconds: float = 0.5
+    processes: int = 5
+    threads: int | None = None
+    cpu_only: bool = False
+    deadline_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        least = {"runs": 1, "seconds": 0, "warmup_runs": 0, "warmup_seconds": 0, "processes": 1}
+        for name, minimum in least.items():
+            # Written so that a NaN does not pass either.
+            if not getattr(self, name) >= minimum:
+                raise UsageError(f"{name} is {getattr(self, name)}, expected {minimum} or more")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads is {self.threads}, expected 1 or more")
+
+
+def benchmark(
+    transport: Transport,
+    bundle: Bundle,
+    deployment: Deployment,
+    facts: DeviceFacts,
+    runtime: DeviceRuntimeFound,
+    settings: Settings | None = None,
+    on_progress: OnProgress = lambda _: None,
+) -> BenchmarkResult:
+    """Compare the golden vectors on the device, then measure there, in one visit.
+
+    Args:
+        transport: an open connection.
+        bundle: what was pushed.
+        deployment: where it lies on the device.
+        facts: of the interpreter to use.
+        runtime: the runtime of that interpreter to use.
+        settings: how to measure; ``None``: the defaults.
+        on_progress: told in a few words what has just ended.
+
+    Raises:
+        GoldenMismatch: the device computes something else; there are no figures.
+        DeviceRuntimeMissing: the runtime or the accelerator's delegate is not there.
+        RunnerFailed: the artifact crashed or hung there, or the answer makes no sense.
+        ConnectionFailed: the connection was lost; the runner ends with it.
+        DeviceError: another benchmark runs there, or the bundle was changed on the device.
+    """
+    settings = settings or Settings()
+    threads = settings.threads or min(bundle.manifest.recipe.threads, facts.cores)
+    argv = [
+        *(facts.python, posixpath.join(deployment.path, RUNNER), "bench", deployment.path),
+        *("--module", runtime.module, "--threads", str(threads)),
+        *("--lock", posixpath.join(transport.workdir, "lock"), "--lock-wait", str(_LOCK_WAIT_S)),
+        *_options(settings),
+    ]
+    visit = _Visit(deployment.target, settings, on_progress)
+    timeout_s = settings.deadline_s + _LOCK_WAIT_S + _GRACE_S
+    with transport.stream(argv, timeout_s=timeout_s) as stream:
+        visit.follow(stream.lines())
+        visit.check_end(stream.completed())
+    return visit.result(bundle, deployment, facts, threads)
+
+
+def _options(settings: Settings) -> list[str]:
+    given = {
+        "--runs": settings.runs,
+        "--seconds": settings.seconds,
+        "--warmup-runs": settings.warmup_runs,
+        "--warmup-seconds": settings.warmup_seconds,
+        "--processes": settings.processes,
+        "--deadline": settings.deadline_s,
+    }
+    options = [text for name, value in given.items() for text in (name, str(value))]
+    return [*options, "--cpu"] if settings.cpu_only else options
+
+
+def _plain(environment: events.Environment) -> dict[str, Any]:
+    """The environment without the tag that names its event."""
+    plain: dict[str, Any] = msgspec.to_builtins(environment)
+    return {name: value for name, value in plain.items() if name != "event"}
+
+
+class _Visit:
+    """What a runner has said so far; refuses whatever it may not say at that point."""
+
+    def __init__(self, target: str, settings: Settings, on_progress: OnProgress) -> None:
+        self._target = target
+        self._settings = settings
+        self._on_progress = on_progress
+        self._golden: events.Golden | None = None
+        self._processes: list[ProcessSamples] = []
+        self._memory: events.Memory | None = None
+        self._environment: events.Environment | None = None
+        self._done = False
+
+    def follow(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            if self._done:
+                raise self._odd("something after its last word")
+            self._take(events.decode(line))
+
+    def check_end(self, completed: Completed) -> None:
+        """The runner said all it had to, and ended well."""
+        complete = self._memory and self._environment and self._done
+        if complete and completed.ok and len(self._processes) == self._settings.processes:
+            return
+        how = completed.signal or f"status {completed.exit_status}"
+        said = clean(completed.stderr, _SHOWN) or "it said nothing"
+        raise RunnerFailed(f"{self._target}: the runner ended early, with {how}: {said}")
+
+    def result(
+        self, bundle: Bundle, deployment: Deployment, facts: DeviceFacts, threads: int
+    ) -> BenchmarkResult:
+        if not (self._golden and self._memory and self._environment):
+            raise self._odd("too little")
+        samples = [process.samples_ns for process in self._processes]
+        why = why_invalid(samples, self._environment, threads, facts.cores)
+        return BenchmarkResult(
+            bundle_sha256=bundle.sha256,
+            artifact_sha256=bundle.manifest.artifact.sha256,
+            target=deployment.target,
+            device=facts,
+            runtime=DeviceRuntimeFound(**msgspec.structs.asdict(self._golden.runtime)),
+            threads=threads,
+            golden=GoldenResult(
+                passed=True,
+                max_error=self._golden.max_error or 0.0,
+                sample_count=self._golden.sample_count,
+            ),
+            processes=tuple(self._processes),
+            peak_memory_bytes=self._memory.peak_memory_bytes,
+            energy_mj=None,
+            pushed_bytes=deployment.pushed_bytes,
+            environment=_plain(self._environment),
+            valid=why is None,
+            why_invalid=why,
+        )
+
+    def _take(self, event: events.Event) -> None:
+        if isinstance(event, events.Error):
+            raise self._failure(event)
+        if isinstance(event, events.Golden):
+            self._take_golden(event)
+        elif self._golden is None:
+            raise self._odd("a figure before the golden vectors")
+        elif isinstance(event, events.Process):
+            self._take_process(event)
+        elif isinstance(event, events.Memory) and self._memory is None:
+            self._memory = event
+            self._on_progress("memory measured")
+        elif isinstance(event, events.Environment) and self._environment is None:
+            self._environment = event
+        elif isinstance(event, events.Done):
+            self._done = True
+        else:
+            raise self._odd("the same twice")
+
+    def _take_golden(self, event: events.Golden) -> None:
+        if self._golden is not None:
+            raise self._odd("the same twice")
+        if not event.passed or event.max_error is None:
+            error = "not a number" if event.worst_error is None else f"off by {event.worst_error:g}"
+            raise GoldenMismatch(
+                f"{self._target}: output {event.worst_output!r} is {error} where "
+                f"{event.tolerance:g} is allowed; no figure is reported",
+                f"{event.runtime.name} {event.runtime.version} computes something else there than "
+                "what was validated: build for that version, or install the one that was used",
+            )
+        self._golden = event
+        self._on_progress(f"golden vectors agree to {event.max_error:g}")
+
+    def _take_process(self, event: events.Process) -> None:
+        count = len(self._processes) + 1
+        fewest = min(self._settings.runs, events.MAX_SAMPLES)
+        if count > self._settings.processes or len(event.samples_ns) < fewest:
+            raise self._odd(f"{len(event.samples_ns)} samples of process {count}")
+        self._processes.append(
+            ProcessSamples(
+                first_load_ns=event.first_load_ns,
+                first_inference_ns=event.first_inference_ns,
+                samples_ns=event.samples_ns,
+            )
+        )
+        self._on_progress(f"process {count} of {self._settings.processes} measured")
+
+    def _failure(self, event: events.Error) -> DeviceError:
+        """The typed error for what the runner reports."""
+        kind = _ERRORS.get(event.kind, RunnerFailed)
+        message = f"{self._target}: {clean(event.message, _SHOWN)}"
+        return kind(message, clean(event.hint, _SHOWN))
+
+    def _odd(self, what: str) -> RunnerFailed:
+        return RunnerFailed(
+            f"{self._target}: the runner's answer makes no sense: {what}",
+            "the runner in the bundle is of another version, or the answer was tampered with",
+        )

@@ -1,0 +1,126 @@
+"""What the runner says, line by line: decoded strictly, because a device may say anything.
+
+The runner travels in the bundle, so its lines are an interface between versions: unknown
+fields are ignored, known ones must be right.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edgekit.devices.output import clean
+from edgekit.errors import RunnerFailed
+
+MAX_SAMPLES = 1_000_000
+"""Per process; the runner stops there too."""
+
+_SHOWN = 120
+
+Nanoseconds = Annotated[int, Meta(ge=0, le=10**15)]
+Bytes = Annotated[int, Meta(ge=0, le=2**53)]
+Text = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Without control characters: it ends up on terminals and in reports."""
+
+
+class _Event(Struct, frozen=True, kw_only=True, tag_field="event"):
+    """One line of the runner's output."""
+
+
+class Runtime(Struct, frozen=True, kw_only=True):
+    """The runtime that ran the artifact."""
+
+    name: Text
+    module: Text
+    version: Text
+
+
+class Golden(_Event, tag="golden", frozen=True, kw_only=True):
+    """The golden vectors were compared.
+
+    Attributes:
+        max_error: largest absolute error of all outputs; ``None``: not a number.
+        worst_error: that of the output furthest beyond its tolerance.
+    """
+
+    passed: bool
+    max_error: float | None
+    worst_output: Text
+    worst_error: float | None
+    tolerance: float
+    sample_count: Annotated[int, Meta(ge=1)]
+    runtime: Runtime
+
+
+class Process(_Event, tag="process", frozen=True, kw_only=True):
+    """One measuring process ended."""
+
+    first_load_ns: Nanoseconds
+    first_inference_ns: Nanoseconds
+    samples_ns: Annotated[tuple[Nanoseconds, ...], Meta(min_length=1, max_length=MAX_SAMPLES)]
+
+
+class Memory(_Event, tag="memory", frozen=True, kw_only=True):
+    """The memory pass ended."""
+
+    peak_memory_bytes: Bytes | None
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """What decided the device's speed at one moment; ``None``: it does not tell."""
+
+    load_average: float | None = None
+    governor: Text | None = None
+    frequency_khz: float | None = None
+    frequency_cap_khz: float | None = None
+    temperature_celsius: float | None = None
+    throttle_count: int | None = None
+    throttle_bits: Text | None = None
+
+
+class Environment(_Event, tag="environment", frozen=True, kw_only=True):
+    """The device before and after the measurement.
+
+    Attributes:
+        background_cores: how many cores others kept busy meanwhile, on average.
+    """
+
+    before: State
+    after: State
+    background_cores: float | None = None
+    clock: Text | None = None
+    clock_resolution_s: float | None = None
+    clock_source: Text | None = None
+
+
+class Done(_Event, tag="done", frozen=True, kw_only=True):
+    """All went well; nothing comes after this."""
+
+
+class Error(_Event, tag="error", frozen=True, kw_only=True):
+    """It did not go well; nothing comes after this. The texts are not clean yet."""
+
+    kind: str
+    message: str
+    hint: str = ""
+
+
+Event = Golden | Process | Memory | Environment | Done | Error
+_DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def decode(line: str) -> Event:
+    """One line.
+
+    Raises:
+        RunnerFailed: it is not what the runner says.
+    """
+    try:
+        return _DECODER.decode(line)
+    except msgspec.MsgspecError as error:
+        raise RunnerFailed(
+            f"the runner said {clean(line[:_SHOWN])!r}, which is no answer: {clean(str(error))}",
+            "something else writes to its standard output, or the answer was tampered with",
+        ) from error

@@ -1,0 +1,63 @@
+"""Results as JSON: the figures a script reads, and the raw samples they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from edgekit.benchmarking.statistics import figures
+from edgekit.domain import BenchmarkResult
+from edgekit.errors import InputError
+
+_FIELDS = BenchmarkResult.__struct_fields__
+
+
+def as_json(result: BenchmarkResult) -> dict[str, Any]:
+    """Every field of the result, and the figures derived from its samples.
+
+    The loads and first inferences are the median over the processes.
+    """
+    latency = figures([process.samples_ns for process in result.processes])
+    return {
+        **msgspec.to_builtins(result),
+        "latency_ms": msgspec.to_builtins(latency),
+        "throughput_per_s": 1e3 / latency.mean if latency.mean else None,
+        "first_load_ms": median(p.first_load_ns for p in result.processes) / 1e6,
+        "first_inference_ms": median(p.first_inference_ns for p in result.processes) / 1e6,
+    }
+
+
+def save(result: BenchmarkResult, path: Path) -> None:
+    """Write a result as JSON, in one step.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        aside.write_bytes(msgspec.json.encode(as_json(result)) + b"\n")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def load(path: Path) -> BenchmarkResult:
+    """Read a saved result; derived figures are derived anew.
+
+    Raises:
+        InputError: no such file, or not a benchmark's result.
+    """
+    try:
+        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.convert({name: raw[name] for name in _FIELDS}, BenchmarkResult)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, KeyError) as error:
+        raise InputError(
+            f"{path} is not the result of a benchmark: {error}",
+            "`edgekit bench BUNDLE --on TARGET -o RESULT.json` writes one",
+        ) from error

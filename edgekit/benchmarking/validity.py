@@ -1,0 +1,76 @@
+"""Whether a measurement may be believed: a device that was throttled or busy measured itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgekit.benchmarking.events import Environment, State
+
+SLOWER_BY = 1.2
+"""Median of the last third over that of the first, from which on the device slowed down."""
+
+HOT_CELSIUS = 80.0
+_SPARE_CORES = 0.25
+
+
+def why_invalid(
+    processes: Sequence[Sequence[int]], environment: Environment, threads: int, cores: int
+) -> str | None:
+    """The reason not to believe the samples; ``None`` when there is none.
+
+    Args:
+        processes: nanoseconds per inference, in the order they were measured.
+        environment: the device before and after.
+        threads: CPU threads the runtime was given.
+        cores: cores of the device.
+    """
+    return _throttled(processes, environment) or _busy(environment, threads, cores)
+
+
+def _throttled(processes: Sequence[Sequence[int]], environment: Environment) -> str | None:
+    before, after = environment.before, environment.after
+    if after.throttle_bits and int_or_zero(after.throttle_bits):
+        return f"throttled: the firmware reports {after.throttle_bits}"
+    if (after.throttle_count or 0) > (before.throttle_count or 0):
+        return "throttled: the processor counted thermal events during the measurement"
+    if before.frequency_cap_khz and (after.frequency_cap_khz or 0) < before.frequency_cap_khz:
+        return "throttled: the clock's upper limit fell during the measurement"
+    slower = slowdown(processes)
+    if slower > SLOWER_BY and not _is_cool(after):
+        what = "throttled" if after.temperature_celsius is not None else "throttled or disturbed"
+        return f"{what}: the last third of the runs took {slower:.2f} times as long as the first"
+    return None
+
+
+def _is_cool(state: State) -> bool:
+    """Known not to be hot; without a sensor, slowing down is all there is to go by."""
+    return state.temperature_celsius is not None and state.temperature_celsius < HOT_CELSIUS
+
+
+def slowdown(processes: Sequence[Sequence[int]]) -> float:
+    """Median of the last third of all samples over the median of the first third."""
+    samples = np.concatenate([np.asarray(samples, np.float64) for samples in processes])
+    third = max(1, samples.size // 3)
+    first, last = float(np.median(samples[:third])), float(np.median(samples[-third:]))
+    return last / first if first else 1.0
+
+
+def _busy(environment: Environment, threads: int, cores: int) -> str | None:
+    """Others are in the way once the cores they leave are fewer than our threads need."""
+    others = environment.background_cores
+    if others is None or others <= max(0, cores - threads) + _SPARE_CORES:
+        return None
+    return (
+        f"busy: other processes kept {others:.1f} of {cores} cores at work, "
+        f"the benchmark needed {threads}"
+    )
+
+
+def int_or_zero(text: str) -> int:
+    """An integer as the firmware writes it (``0x50000``); 0 when it is none."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        return 0

@@ -1,0 +1,82 @@
+"""The command line: arguments, progress, exit codes; the only place that prints or exits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from edgekit.cli.arguments import parser
+from edgekit.errors import EdgekitError, Unexpected
+
+TYPE_CHECKING = False  # not typing's own: see ``arguments``
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code.
+
+    0: done. 1: a check or gate failed. 2: bad input or usage. 3: the device or the
+    connection failed. 4: a tool failed.
+    """
+    # Ended by someone, edgekit tidies up as it does on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    words = list(sys.argv[1:] if argv is None else argv)
+    as_json, verbose = "--json" in words, "--verbose" in words
+    try:
+        arguments = parser().parse_args(words)
+        from edgekit.cli.commands import COMMANDS
+        from edgekit.cli.progress import log
+
+        log(verbose=verbose)
+
+        document, render = COMMANDS[arguments.command](arguments)
+        if as_json:
+            _print_json(document)
+        else:
+            from edgekit.report import terminal
+
+            terminal.show(render())
+    except EdgekitError as error:
+        if verbose:
+            _traceback()
+        _report(error, as_json=as_json)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone: nothing more can be said, and it is no failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        _traceback()
+        _report(Unexpected(error), as_json=as_json)
+        return Unexpected.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing was left half-written\n")
+        return INTERRUPTED
+    return 0
+
+
+def _report(error: EdgekitError, *, as_json: bool) -> None:
+    if as_json:
+        from edgekit.report import documents
+
+        _print_json(documents.error(error))
+        return
+    sys.stderr.write(f"error: {error.message}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {error.hint}\n")
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def _print_json(document: object) -> None:
+    import json
+
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,206 @@
+"""Every command's arguments; nothing heavy is imported, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+
+from edgekit import __version__
+from edgekit.errors import UsageError
+
+# Not typing's own, and pathlib only when a path is given: both take longer to import than
+# everything else that `--help` needs.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import NoReturn
+
+PRECISIONS = ("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only")
+FORMATS = ("litert", "onnxruntime")
+PREFERENCES = ("latency", "size", "energy", "accuracy")
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is an error like any other: a message, a hint, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"`{self.prog} --help` shows how it is used")
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(
+        prog="edgekit",
+        description="A trained network onto a phone, a Jetson or any board: small and fast "
+        "enough, still right, and measured there.",
+        epilog="exit codes: 0 done, 1 a check or gate failed, 2 bad input or usage, 3 the "
+        "device or the connection failed, 4 a tool failed",
+    )
+    top.add_argument("--version", action="version", version=f"edgekit {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (summary, example, add) in _COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=f"example: {example}",
+        )
+        add(command)
+        command.add_argument(
+            "--json", action="store_true", help="one JSON object on standard output"
+        )
+        command.add_argument("--verbose", action="store_true", help="log, and show tracebacks")
+    return top
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
+
+
+def _devices(command: Parser) -> None:
+    command.add_argument("name", nargs="?", metavar="NAME", help="show all of one device")
+
+
+def _inspect(command: Parser) -> None:
+    _model(command)
+
+
+def _plan(command: Parser) -> None:
+    _model(command)
+    _decision(command)
+    command.add_argument(
+        "--no-calibration", action="store_true", help="plan without calibration data"
+    )
+
+
+def _build(command: Parser) -> None:
+    _model(command)
+    _decision(command)
+    data = command.add_argument_group("data")
+    data.add_argument("--calibration", type=_path, metavar="X.npz", help="samples for static int8")
+    data.add_argument(
+        "--evaluate", type=_path, metavar="XY.npz", help="samples x and labels y that decide"
+    )
+    data.add_argument(
+        "--metric",
+        help="top1, cosine, mae, auc or module:function; by default chosen by the labels",
+    )
+    command.add_argument("--no-cache", action="store_true", help="neither read nor keep results")
+    command.add_argument(
+        "-o", "--output", type=_path, required=True, metavar="OUT.edgekit",
+        help="one file when it ends in .edgekit, else a folder",
+    )  # fmt: skip
+
+
+def _verify(command: Parser) -> None:
+    _bundle(command)
+
+
+def _push(command: Parser) -> None:
+    _bundle(command)
+    _target(command)
+
+
+def _bench(command: Parser) -> None:
+    _bundle(command)
+    _target(command)
+    how = command.add_argument_group("measuring")
+    how.add_argument("--runs", type=int, default=50, help="at least, per process (50)")
+    how.add_argument("--seconds", type=float, default=1.0, help="at least, per process (1)")
+    how.add_argument("--processes", type=int, default=5, help="fresh processes (5)")
+    how.add_argument("--threads", type=int, help="CPU threads (the recipe's)")
+    how.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
+    command.add_argument("--device-python", metavar="PATH", help="the Python to use there")
+    command.add_argument("-o", "--output", type=_path, metavar="RESULT.json")
+
+
+def _toolchain(command: Parser) -> None:
+    command.add_argument("action", choices=("list", "install"))
+    command.add_argument("tool", nargs="?", help="one tool; all of them when left out")
+    command.add_argument("--installer", choices=("uv", "pip"), help="what builds environments")
+    command.add_argument(
+        "--wheels", type=_path, metavar="FOLDER", help="install from here, offline"
+    )
+
+
+_COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
+    "devices": ("what is known of the devices", "edgekit devices raspberry-pi-5", _devices),
+    "inspect": (
+        "size, multiply-accumulates, activation peak and operators of a model",
+        "edgekit inspect model.onnx",
+        _inspect,
+    ),
+    "plan": (
+        "what would be built for a device, and why; what was ruled out, and why",
+        "edgekit plan model.onnx --device pixel-8 --max-latency-ms 5",
+        _plan,
+    ),
+    "build": (
+        "build a bundle for a device, proven against the original",
+        "edgekit build model.onnx --device raspberry-pi-5 --calibration x.npz "
+        "--evaluate xy.npz --max-drop 0.01 -o model.edgekit",
+        _build,
+    ),
+    "verify": ("check every digest of a bundle", "edgekit verify model.edgekit", _verify),
+    "push": (
+        "put a bundle on a device, verified there",
+        "edgekit push model.edgekit --on ssh://pi@raspberry",
+        _push,
+    ),
+    "bench": (
+        "push a bundle, compare its golden vectors there and measure it",
+        "edgekit bench model.edgekit --on ssh://pi@raspberry -o result.json",
+        _bench,
+    ),
+    "toolchain": (
+        "the tools that edgekit runs in environments of their own",
+        "edgekit toolchain install",
+        _toolchain,
+    ),
+}
+
+
+def _model(command: Parser) -> None:
+    command.add_argument("model", type=_path, metavar="MODEL", help="an .onnx file")
+    command.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=1,3,224,224",
+        help="fix an input's dynamic axes; may be given several times",
+    )
+
+
+def _decision(command: Parser) -> None:
+    command.add_argument("--device", required=True, metavar="NAME", help="see `edgekit devices`")
+    goal = command.add_argument_group("goal")
+    goal.add_argument("--max-latency-ms", type=float, metavar="MS")
+    goal.add_argument("--max-size-mb", type=float, metavar="MB", help="of the artifact, 1e6 bytes")
+    goal.add_argument("--max-memory-mb", type=float, metavar="MB")
+    goal.add_argument("--max-energy-mj", type=float, metavar="MJ", help="per inference")
+    goal.add_argument(
+        "--max-drop", type=float, default=0.005, metavar="DROP",
+        help="how far the metric may fall below the original's, absolute (0.005)",
+    )  # fmt: skip
+    goal.add_argument("--prefer", choices=PREFERENCES, default="latency", help="(latency)")
+    narrow = command.add_argument_group("narrowing the choice")
+    narrow.add_argument("--format", action="append", default=[], choices=FORMATS)
+    narrow.add_argument("--precision", action="append", default=[], choices=PRECISIONS)
+
+
+def _bundle(command: Parser) -> None:
+    command.add_argument("bundle", type=_path, metavar="BUNDLE")
+
+
+def _target(command: Parser) -> None:
+    command.add_argument(
+        "--on",
+        default="local",
+        metavar="TARGET",
+        help="local[:/folder] or ssh://[user@]host[:port][/folder] (local)",
+    )
+    command.add_argument(
+        "--accept-new", action="store_true", help="record the key of a host seen for the first time"
+    )

@@ -1,0 +1,181 @@
+"""The commands: each turns arguments into a call of the pipeline, and the result into a report."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgekit import bundle, pipeline, profiles, store
+from edgekit.cli.progress import stages
+from edgekit.domain import Format, Goal, Prefer
+from edgekit.errors import DataError, UsageError
+from edgekit.planning import Choice
+from edgekit.report import documents, terminal
+from edgekit.toolchain import environments
+from edgekit.toolchain.environments import Installer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Document = dict[str, Any]
+Output = tuple[Document, Callable[[], "RenderableType"]]
+"""The document for ``--json``, and how the same looks to a person."""
+
+
+def devices(arguments: Namespace) -> Output:
+    """``edgekit devices``."""
+    if arguments.name:
+        profile = profiles.find(arguments.name)
+        return documents.device(profile), partial(terminal.device, profile)
+    found = tuple(profiles.find(name) for name in profiles.names())
+    return documents.devices(found), partial(terminal.devices, found)
+
+
+def inspect(arguments: Namespace) -> Output:
+    """``edgekit inspect``."""
+    summary, notes = pipeline.inspect(arguments.model, _shapes(arguments.shape))
+    return documents.summary(summary, notes), partial(terminal.summary, summary, notes)
+
+
+def plan(arguments: Namespace) -> Output:
+    """``edgekit plan``."""
+    request = _request(arguments, calibration=not arguments.no_calibration)
+    made = pipeline.decide(request).plan
+    return documents.plan(made), partial(terminal.plan, made, request.profile)
+
+
+def build(arguments: Namespace) -> Output:
+    """``edgekit build``."""
+    request = _request(arguments, calibration=arguments.calibration is not None)
+    if arguments.precision == ["int8-static"] and arguments.calibration is None:
+        raise DataError("int8-static needs calibration data", "give --calibration X.npz")
+    request = msgspec.structs.replace(
+        request,
+        calibration=arguments.calibration,
+        evaluation=arguments.evaluate,
+        metric=arguments.metric,
+    )
+    cache = None if arguments.no_cache else store.default_root()
+    with stages() as on_stage:
+        made = pipeline.build(request, arguments.output, cache=cache, on_stage=on_stage)
+    return documents.built(made), partial(terminal.built, made)
+
+
+def verify(arguments: Namespace) -> Output:
+    """``edgekit verify``."""
+    with bundle.opened(arguments.bundle) as opened:
+        told = (str(arguments.bundle), opened.sha256, opened.manifest)
+    return documents.verified(*told), partial(terminal.verified, *told)
+
+
+def push(arguments: Namespace) -> Output:
+    """``edgekit push``."""
+    from edgekit import field
+
+    with stages() as on_stage:
+        deployment = field.push(
+            arguments.bundle, arguments.on, accept_new=arguments.accept_new, on_stage=on_stage
+        )
+    return documents.pushed(deployment), partial(terminal.pushed, deployment)
+
+
+def bench(arguments: Namespace) -> Output:
+    """``edgekit bench``."""
+    from edgekit import benchmarking, field
+
+    settings = benchmarking.Settings(
+        runs=arguments.runs,
+        seconds=arguments.seconds,
+        processes=arguments.processes,
+        threads=arguments.threads,
+        cpu_only=arguments.cpu,
+    )
+    with stages() as on_stage:
+        result = field.measure(
+            arguments.bundle,
+            arguments.on,
+            settings,
+            python=arguments.device_python,
+            accept_new=arguments.accept_new,
+            on_stage=on_stage,
+        )
+    if arguments.output:
+        benchmarking.save(result, arguments.output)
+    document = benchmarking.as_json(result)
+    return document, partial(terminal.measured, document)
+
+
+def toolchain(arguments: Namespace) -> Output:
+    """``edgekit toolchain``."""
+    chosen = [environments.find(arguments.tool)] if arguments.tool else environments.TOOLS.values()
+    if arguments.action == "install":
+        installer = Installer(arguments.installer) if arguments.installer else None
+        with stages() as on_stage:
+            for tool in chosen:
+                on_stage("toolchain", f"{tool.name} {tool.version}")
+                environments.install(tool, installer=installer, wheels=arguments.wheels)
+    rows = [
+        (t.name, t.version, t.purpose, str(t.folder) if t.installed else "not installed")
+        for t in chosen
+    ]
+    names = ("name", "version", "purpose", "environment")
+    document = {"tools": [dict(zip(names, row, strict=True)) for row in rows]}
+    return document, partial(terminal.tools, rows)
+
+
+COMMANDS: dict[str, Callable[[Namespace], Output]] = {
+    "devices": devices,
+    "inspect": inspect,
+    "plan": plan,
+    "build": build,
+    "verify": verify,
+    "push": push,
+    "bench": bench,
+    "toolchain": toolchain,
+}
+
+
+def _request(arguments: Namespace, *, calibration: bool) -> pipeline.Request:
+    return pipeline.Request(
+        model=arguments.model,
+        profile=profiles.find(arguments.device),
+        goal=_goal(arguments),
+        choice=Choice(
+            calibration=calibration,
+            formats=tuple(Format(name) for name in arguments.format),
+            precisions=tuple(arguments.precision),
+        ),
+        shapes=_shapes(arguments.shape),
+    )
+
+
+def _goal(arguments: Namespace) -> Goal:
+    raw = {
+        "max_latency_ms": arguments.max_latency_ms,
+        "max_size_mb": arguments.max_size_mb,
+        "max_memory_mb": arguments.max_memory_mb,
+        "max_energy_mj": arguments.max_energy_mj,
+        "max_accuracy_drop": arguments.max_drop,
+        "prefer": Prefer(arguments.prefer).value,
+    }
+    try:
+        return msgspec.convert(raw, Goal)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the goal does not make sense: {error}") from error
+
+
+def _shapes(given: list[str]) -> pipeline.Shapes:
+    shapes = {}
+    for text in given:
+        name, _, sizes = text.rpartition("=")
+        try:
+            shapes[name] = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shapes[name] = ()
+        if not name or not shapes[name]:
+            raise UsageError(f"--shape {text!r} is not a shape", "write --shape NAME=1,3,224,224")
+    return shapes

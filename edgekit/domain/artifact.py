@@ -1,0 +1,151 @@
+"""What was made: the artifact, the proof that it is right, and the bundle's manifest."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from msgspec import Struct
+
+from edgekit.domain.device import Format
+from edgekit.domain.model import TensorSpec
+from edgekit.domain.plan import Plan, Recipe
+
+SCHEMA_VERSION = 1
+Digests = dict[str, str]
+
+
+class AffineQuantization(Struct, frozen=True, forbid_unknown_fields=True):
+    """``real = scale * (stored - zero_point)``."""
+
+    scale: float
+    zero_point: int
+
+
+class TensorBinding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one input or output of the artifact relates to the source's.
+
+    Attributes:
+        source: the tensor as the user's model has it.
+        artifact: the tensor as the artifact takes or gives it.
+        permutation: ``artifact_array = source_array.transpose(permutation)``.
+        layout: the meaning of the artifact's axes (``NHWC``, ``NCHW``); ``None``: as the source.
+        quantization: set when the artifact's tensor is an integer for a real value.
+    """
+
+    source: TensorSpec
+    artifact: TensorSpec
+    permutation: tuple[int, ...]
+    layout: str | None = None
+    quantization: AffineQuantization | None = None
+
+
+class Artifact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model file for a device; ``path`` is relative to its bundle or working folder."""
+
+    path: str
+    format: Format
+    sha256: str
+    size_bytes: int
+    inputs: tuple[TensorBinding, ...]
+    outputs: tuple[TensorBinding, ...]
+    extra_files: tuple[str, ...] = ()
+
+
+class OutputFidelity(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How near one output is to the source's, over all samples.
+
+    Attributes:
+        cosine: the mean over the samples of the cosine similarity.
+        max_relative_error: largest absolute error over the source's largest absolute value.
+        agreement: share of samples whose largest element is the same.
+    """
+
+    name: str
+    cosine: float
+    max_relative_error: float
+    agreement: float
+
+
+class ValidationReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The artifact against the source, on the host.
+
+    Attributes:
+        metric: its name; higher is better, but for ``mae``.
+        baseline: the source's value.
+        value: the artifact's value.
+        drop: how much worse, in the metric's own unit (negative: better).
+        data: what it was measured on: ``evaluation``, ``calibration`` or ``random``.
+    """
+
+    sample_count: int
+    data: str
+    metric: str
+    baseline: float
+    value: float
+    drop: float
+    max_drop: float
+    per_output: tuple[OutputFidelity, ...]
+    passed: bool
+
+
+class Outcome(Enum):
+    """How the attempt at a candidate ended."""
+
+    CHOSEN = "chosen"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Attempt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One candidate that was built, or could not be."""
+
+    recipe: Recipe
+    outcome: Outcome
+    reason: str
+    size_bytes: int | None = None
+    validation: ValidationReport | None = None
+
+
+class Golden(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Inputs and the outputs that a right device gives for them, as ``.npy`` in the bundle.
+
+    Attributes:
+        inputs: one file per input, in order; the first axis counts the samples.
+        outputs: one file per output, in order.
+        tolerances: largest absolute error allowed per output, in real units.
+    """
+
+    sample_count: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tolerances: tuple[float, ...]
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A bundle's table of contents and its pedigree.
+
+    Attributes:
+        recipe: the recipe that was built; ``plan`` says why, ``attempts`` what was tried.
+        runtimes: Python module that runs the artifact -> PEP 440 specifier of the versions
+            that the device takes, in order of preference.
+        delegate: the delegate or execution provider that reaches the accelerator;
+            ``None``: the CPU.
+        digests: sha256 of every other file of the bundle, by its path.
+        sizes_bytes: size of the same files.
+    """
+
+    schema_version: int
+    model_name: str
+    model_sha256: str
+    device: str
+    recipe: Recipe
+    runtimes: dict[str, str]
+    delegate: str | None
+    artifact: Artifact
+    validation: ValidationReport
+    golden: Golden
+    plan: Plan
+    attempts: tuple[Attempt, ...]
+    tool_versions: dict[str, str]
+    digests: Digests
+    sizes_bytes: dict[str, int]

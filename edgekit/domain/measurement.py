@@ -1,0 +1,120 @@
+"""What was measured on a device; raw samples are kept, figures are derived from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where to run: ``local``, or a host reached over SSH.
+
+    Attributes:
+        workdir: the folder on the device; relative to the home folder unless absolute;
+            ``None``: the transport's default.
+    """
+
+    transport: str
+    host: str = ""
+    port: int | None = None
+    user: str | None = None
+    workdir: str | None = None
+
+    def __str__(self) -> str:
+        if self.transport == "local":
+            return f"local:{self.workdir}" if self.workdir else "local"
+        user = f"{self.user}@" if self.user else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = f":{self.port}" if self.port else ""
+        return f"{self.transport}://{user}{host}{port}{self.workdir or ''}"
+
+
+class DeviceRuntimeFound(Struct, frozen=True, kw_only=True):
+    """A runtime found on the device: the Python module that provides it, and its version."""
+
+    name: str
+    module: str
+    version: str
+
+
+class DeviceFacts(Struct, frozen=True, kw_only=True):
+    """What a device says about itself. Unknown fields are ignored: devices differ.
+
+    Attributes:
+        python: path of the interpreter that answered.
+        fingerprint: sha256 over machine, CPU model, cores and memory: the same device
+            gives the same one.
+    """
+
+    python: str
+    python_version: str
+    numpy_version: str | None
+    system: str
+    machine: str
+    libc: str
+    cpu_model: str
+    cores: int
+    memory_total_bytes: int | None
+    cpu_flags: tuple[str, ...] = ()
+    runtimes: tuple[DeviceRuntimeFound, ...] = ()
+    fingerprint: str = ""
+
+
+class Deployment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A verified bundle on a device."""
+
+    target: str
+    bundle_sha256: str
+    path: str
+    pushed_bytes: int
+    skipped_bytes: int
+    elapsed_s: float
+
+
+class GoldenResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The golden vectors compared on the device."""
+
+    passed: bool
+    max_error: float
+    sample_count: int
+
+
+class ProcessSamples(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One measuring process: its loads, its first inference and every steady-state run."""
+
+    first_load_ns: int
+    first_inference_ns: int
+    samples_ns: tuple[int, ...]
+
+
+class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A measurement on a device, with all it takes to compare it or to refuse it.
+
+    Attributes:
+        processes: raw samples, a process each.
+        peak_memory_bytes: ``VmHWM`` of a process that only loads and runs; ``None``
+            where the system does not tell.
+        energy_mj: per inference; ``None`` without a sensor.
+        valid: whether the figures may be believed; ``why_invalid`` says why not.
+    """
+
+    bundle_sha256: str
+    artifact_sha256: str
+    target: str
+    device: DeviceFacts
+    runtime: DeviceRuntimeFound
+    threads: int
+    golden: GoldenResult
+    processes: tuple[ProcessSamples, ...]
+    peak_memory_bytes: int | None
+    energy_mj: float | None
+    pushed_bytes: int
+    environment: dict[str, Any]
+    valid: bool
+    why_invalid: str | None
+
+    @property
+    def samples_ns(self) -> tuple[int, ...]:
+        """Every steady-state sample of every process, in order."""
+        return tuple(sample for process in self.processes for sample in process.samples_ns)

@@ -1,0 +1,150 @@
+"""What is wanted, what could be made, and what was decided."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from edgekit.domain.device import Format
+
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+AboveZero = Annotated[float, Meta(gt=0)]
+
+CPU = "cpu"
+
+
+class Prefer(Enum):
+    """What decides between candidates that all meet the goal."""
+
+    LATENCY = "latency"
+    SIZE = "size"
+    ENERGY = "energy"
+    ACCURACY = "accuracy"
+
+
+class Goal(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The user's budgets; ``None`` leaves the device's own limit in force.
+
+    Attributes:
+        max_accuracy_drop: absolute drop of the metric below the original's (0.01: one
+            point of top-1).
+    """
+
+    max_latency_ms: AboveZero | None = None
+    max_size_mb: AboveZero | None = None
+    max_memory_mb: AboveZero | None = None
+    max_energy_mj: AboveZero | None = None
+    max_accuracy_drop: Fraction = 0.005
+    prefer: Prefer = Prefer.LATENCY
+
+
+class Mode(Enum):
+    """How a network is quantized."""
+
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+    WEIGHT_ONLY = "weight-only"
+    FLOAT16 = "float16"
+
+
+class Granularity(Enum):
+    """What shares one scale."""
+
+    PER_TENSOR = "per-tensor"
+    PER_CHANNEL = "per-channel"
+
+
+class Quantization(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How weights and activations are stored and computed.
+
+    Attributes:
+        weights: NumPy's name of the stored type.
+        activations: NumPy's name of the type that flows between nodes.
+        symmetric_activations: zero points of activations are zero.
+        reduced_range: weights use 7 of their 8 bits, where the CPU's int8 multiply-add
+            saturates (AVX2 without VNNI).
+    """
+
+    mode: Mode
+    weights: str
+    activations: str
+    granularity: Granularity = Granularity.PER_CHANNEL
+    symmetric_activations: bool = False
+    reduced_range: bool = False
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One way to make an artifact and to run it.
+
+    Attributes:
+        runtime: the device runtime's name in the profile.
+        accelerator: the accelerator's name in the profile, or ``cpu``.
+        quantization: ``None`` for float32.
+        threads: CPU threads the runtime is given.
+    """
+
+    format: Format
+    runtime: str
+    accelerator: str = CPU
+    quantization: Quantization | None = None
+    threads: int = 1
+
+    @property
+    def precision(self) -> str:
+        """A short name: ``float32``, ``float16``, or ``int8-`` and the mode (``int8-static``)."""
+        if self.quantization is None:
+            return "float32"
+        if self.quantization.mode is Mode.FLOAT16:
+            return "float16"
+        return f"int8-{self.quantization.mode.value}"
+
+    @property
+    def label(self) -> str:
+        """How a person names it: ``int8-static on onnxruntime (cpu, 4 threads)``."""
+        where = self.accelerator if self.accelerator != CPU else f"cpu, threads {self.threads}"
+        return f"{self.precision} on {self.runtime} ({where})"
+
+
+class Range(Struct, frozen=True, forbid_unknown_fields=True):
+    """A predicted quantity: the expected value between a low and a high."""
+
+    low: float
+    mid: float
+    high: float
+
+
+class Prediction(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a recipe is expected to cost, before anything is built."""
+
+    latency_ms: Range
+    peak_memory_bytes: Range
+    size_bytes: Range
+    energy_mj: Range
+
+
+class Candidate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A recipe worth building, with what it should cost and why it stands where it stands."""
+
+    recipe: Recipe
+    prediction: Prediction
+    reasons: tuple[str, ...]
+
+
+class Rejection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A recipe that is not worth building, and why."""
+
+    recipe: Recipe
+    reason: str
+    prediction: Prediction | None = None
+
+
+class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The decision: candidates in the order they are to be tried, and what was rejected."""
+
+    model_sha256: str
+    device: str
+    goal: Goal
+    candidates: tuple[Candidate, ...]
+    rejected: tuple[Rejection, ...]

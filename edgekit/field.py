@@ -1,0 +1,96 @@
+"""The second half of the line: push a bundle to a device, and measure it there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit import benchmarking, bundle
+from edgekit.benchmarking import Settings
+from edgekit.devices import Transport, connect, parse
+from edgekit.devices.probe import choose, probe
+from edgekit.devices.push import push as push_bundle
+from edgekit.domain import BenchmarkResult, Deployment
+from edgekit.observer import OnStage, silent
+
+
+def push(
+    path: Path,
+    on: str,
+    *,
+    accept_new: bool = False,
+    on_stage: OnStage = silent,
+) -> Deployment:
+    """Put a bundle on a device, verified there; nothing is sent that is there already.
+
+    Args:
+        path: the bundle.
+        on: ``local[:/folder]`` or ``ssh://[user@]host[:port][/folder]``.
+        accept_new: record the key of a host seen for the first time.
+        on_stage: told the stages as they begin.
+
+    Raises:
+        BundleError: the bundle is not whole.
+        DeviceError: the device or the connection failed; nothing half-pushed is visible there.
+    """
+    target = parse(on)
+    with bundle.opened(path) as opened:
+        on_stage("connect", str(target))
+        with connect(target, accept_new=accept_new) as transport:
+            return _pushed(transport, opened, on_stage)
+
+
+def measure(
+    path: Path,
+    on: str,
+    settings: Settings,
+    *,
+    python: str | None = None,
+    accept_new: bool = False,
+    on_stage: OnStage = silent,
+) -> BenchmarkResult:
+    """Push a bundle, compare its golden vectors on the device, and measure it.
+
+    Args:
+        path: the bundle.
+        on: where; see ``push``.
+        settings: how to measure.
+        python: the Python to use on the device; ``None``: the first that has the runtime.
+        accept_new: record the key of a host seen for the first time.
+        on_stage: told the stages as they begin.
+
+    Raises:
+        BundleError: the bundle is not whole.
+        DeviceRuntimeMissing: no Python there has the runtime; nothing was sent.
+        GoldenMismatch: the device computes something else; there are no figures.
+        DeviceError: the device, the connection or the runner failed.
+    """
+    target = parse(on)
+    with bundle.opened(path) as opened:
+        on_stage("connect", str(target))
+        with connect(target, accept_new=accept_new) as transport:
+            on_stage("probe", str(target))
+            facts, runtime = choose(probe(transport, python=python), opened.manifest.runtimes)
+            deployment = _pushed(transport, opened, on_stage)
+            on_stage("benchmark", f"{runtime.name} {runtime.version}")
+            return benchmarking.benchmark(
+                transport,
+                opened,
+                deployment,
+                facts,
+                runtime,
+                settings,
+                lambda what: on_stage("benchmark", what),
+            )
+
+
+def _pushed(transport: Transport, opened: bundle.Bundle, on_stage: OnStage) -> Deployment:
+    total_mb = sum(opened.manifest.sizes_bytes.values()) / 1e6
+    sent = 0
+
+    def progress(count: int) -> None:
+        nonlocal sent
+        sent += count
+        on_stage("push", f"{sent / 1e6:.2f} of {total_mb:.2f} MB")
+
+    on_stage("push", f"{total_mb:.2f} MB at most")
+    return push_bundle(transport, opened, progress)

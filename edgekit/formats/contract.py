@@ -1,0 +1,51 @@
+"""What every format implements: one function from a job to an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from edgekit.datasets import Dataset
+from edgekit.domain import Artifact, Format, Recipe
+from edgekit.sources import SourceModel
+from edgekit.toolchain.process import Limits
+
+TOOL_LIMITS = Limits(seconds=3600)
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What is to be made.
+
+    Attributes:
+        calibration: needed by static quantization.
+        folder: the artifact is written into it; nothing else there is touched.
+        cache: where conversions are kept between builds; ``None``: not kept.
+        mobile: also make what a mobile application's build needs.
+    """
+
+    source: SourceModel
+    recipe: Recipe
+    folder: Path
+    calibration: Dataset | None = None
+    cache: Path | None = None
+    mobile: bool = False
+
+
+class FormatSpec(Struct, frozen=True, kw_only=True):
+    """One format.
+
+    Attributes:
+        make: writes the artifact into the job's folder. Raises ``ToolError`` when a tool
+            fails or the artifact does not run, ``DataError`` when calibration is missing.
+        host_runtime: the runner's name of the runtime that executes it on the host.
+        modules: a device runtime's name -> the Python module that provides it.
+        tools: distributions whose versions decide the artifact's bytes.
+    """
+
+    format: Format
+    make: Callable[[Job], Artifact]
+    host_runtime: str
+    modules: dict[str, str]
+    tools: tuple[str, ...]

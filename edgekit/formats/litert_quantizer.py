@@ -1,0 +1,93 @@
+"""Quantizing a float .tflite with ai-edge-quantizer; called in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+from edgekit.datasets import Dataset, Sample
+from edgekit.domain import Mode, Quantization, TensorBinding
+from edgekit.errors import DataError
+
+_BITS = {"int8": 8, "float16": 16}
+_CHUNK = 32
+"""Samples per calibration call: the tool lists what it is given, so it is given little."""
+
+
+def quantize(
+    source: Path,
+    destination: Path,
+    quantization: Quantization,
+    inputs: tuple[TensorBinding, ...],
+    calibration: Dataset | None,
+) -> None:
+    """Write a quantized copy of ``source``.
+
+    Args:
+        source: the float ``.tflite``.
+        destination: where the quantized one goes.
+        quantization: ``float16`` casts weights, ``dynamic`` and ``weight-only`` store them
+            in int8, ``static`` computes in int8 from calibrated ranges.
+        inputs: how calibration samples become the artifact's inputs.
+        calibration: samples, for ``static`` only.
+
+    Raises:
+        DataError: ``static`` without calibration.
+    """
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    quantizer = Quantizer(str(source))
+    _CONFIGURE[quantization.mode](quantizer, _BITS[quantization.weights])
+    ranges = _calibrated(quantizer, inputs, calibration) if quantizer.need_calibration else None
+    quantized = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
+    destination.write_bytes(quantized)
+
+
+def _static(quantizer: Any, bits: int) -> None:
+    quantizer.add_static_config(".*", "*", activation_num_bits=8, weight_num_bits=bits)
+
+
+def _dynamic(quantizer: Any, bits: int) -> None:
+    quantizer.add_dynamic_config(".*", "*", num_bits=bits)
+
+
+def _weight_only(quantizer: Any, bits: int) -> None:
+    quantizer.add_weight_only_config(".*", "*", num_bits=bits)
+
+
+def _float16(quantizer: Any, bits: int) -> None:
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+    quantizer.add_weight_only_config(
+        ".*", "*", num_bits=bits, algorithm_key=AlgorithmName.FLOAT_CASTING
+    )
+
+
+_CONFIGURE = {
+    Mode.STATIC: _static,
+    Mode.DYNAMIC: _dynamic,
+    Mode.WEIGHT_ONLY: _weight_only,
+    Mode.FLOAT16: _float16,
+}
+
+
+def _calibrated(
+    quantizer: Any, inputs: tuple[TensorBinding, ...], calibration: Dataset | None
+) -> Any:
+    """Activation ranges, a chunk of samples at a time, each carrying on from the last."""
+    if calibration is None:
+        raise DataError("static int8 needs calibration data", "give --calibration X.npz")
+    ranges = None
+    for chunk in batched(_artifact_samples(calibration, inputs), _CHUNK):
+        signature = {"serving_default": list(chunk)}
+        ranges = quantizer.calibrate(signature, ranges, num_threads=2)
+    return ranges
+
+
+def _artifact_samples(calibration: Dataset, inputs: tuple[TensorBinding, ...]) -> Iterator[Sample]:
+    for sample in calibration.samples():
+        yield {
+            b.artifact.name: sample[b.source.name].transpose(b.permutation).copy() for b in inputs
+        }

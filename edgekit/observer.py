@@ -1,0 +1,13 @@
+"""How long work says what it is doing: one callable, told each stage as it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+OnStage = Callable[[str, str], None]
+"""Called with a stage's name and what it is working on."""
+
+
+def silent(stage: str, detail: str) -> None:
+    """Tell nobody."""
+    del stage, detail

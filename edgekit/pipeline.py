@@ -1,0 +1,218 @@
+"""The main line: source, inspect, plan, compress and convert, validate, bundle."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from edgekit import build_cache, bundle, fingerprint, resources, store
+from edgekit.domain import (
+    CPU,
+    SCHEMA_VERSION,
+    DeviceProfile,
+    Family,
+    Goal,
+    Manifest,
+    ModelSummary,
+    Plan,
+    Recipe,
+)
+from edgekit.errors import DataError, ModelError
+from edgekit.observer import OnStage, silent
+from edgekit.planning import Choice, plan
+from edgekit.toolchain.environments import ONNX2TF
+
+if TYPE_CHECKING:
+    from edgekit import trials
+
+Shapes = dict[str, tuple[int, ...]]
+
+_MOBILE = (Family.ANDROID, Family.APPLE)
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What is to be built.
+
+    Attributes:
+        model: the user's file.
+        shapes: input name -> shape, for dynamic axes beyond the batch.
+        calibration: ``.npz`` for static quantization.
+        evaluation: ``.npz`` that decides, with labels ``y`` or without.
+        metric: its name; ``None`` chooses by the labels.
+    """
+
+    model: Path
+    profile: DeviceProfile
+    goal: Goal = Goal()
+    choice: Choice = Choice()
+    shapes: Shapes = {}
+    calibration: Path | None = None
+    evaluation: Path | None = None
+    metric: str | None = None
+
+
+class Planned(Struct, frozen=True, kw_only=True):
+    """A plan and what it was made from."""
+
+    summary: ModelSummary
+    plan: Plan
+    notes: tuple[str, ...]
+
+
+class Built(Struct, frozen=True, kw_only=True):
+    """A finished bundle."""
+
+    path: Path
+    sha256: str
+    manifest: Manifest
+    cached: bool
+    elapsed_s: float
+
+
+def inspect(model: Path, shapes: Shapes | None = None) -> tuple[ModelSummary, tuple[str, ...]]:
+    """Summarise a model; also what was changed to bring it into edgekit's form."""
+    from edgekit import inspection, sources
+
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        source = sources.load(model, Path(folder), shapes)
+        return inspection.inspect(source), source.notes
+
+
+def decide(request: Request) -> Planned:
+    """Decide what to build, without building anything."""
+    summary, notes = inspect(request.model, request.shapes)
+    made = plan(summary, request.profile, request.goal, request.choice)
+    return Planned(summary=summary, plan=made, notes=notes)
+
+
+def build(
+    request: Request,
+    destination: Path,
+    *,
+    cache: Path | None = None,
+    on_stage: OnStage = silent,
+) -> Built:
+    """Build a bundle: the first candidate of the plan that passes its validation.
+
+    Args:
+        request: what is to be built.
+        destination: ``*.edgekit``, or a folder; replaced in one step, untouched on failure.
+        cache: where bundles and conversions are kept; ``None``: nowhere.
+        on_stage: told the stages as they begin.
+
+    Raises:
+        InputError: a file, a shape, data or a profile that will not do.
+        GoalError: no recipe can meet the goal.
+        GateError: every candidate failed its validation, or a budget of the goal.
+        ToolError: no candidate could be made at all.
+    """
+    started = time.monotonic()
+    _check_files(request, destination)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
+        root = cache or Path(scratch) / "store"
+        entry = build_cache.entry(request.model, request, (request.calibration, request.evaluation))
+        cached = store.find(root, entry) is not None
+        kept = store.make(root, entry, lambda folder: _fill(folder, request, root, on_stage))
+        on_stage("bundle", str(destination))
+        manifest = bundle.parse((kept / bundle.MANIFEST).read_bytes())
+        bundle.publish(kept, (*manifest.digests, bundle.MANIFEST), destination)
+        sha256 = bundle.digest(kept / bundle.MANIFEST)
+    return Built(
+        path=destination,
+        sha256=sha256,
+        manifest=manifest,
+        cached=cached,
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def _check_files(request: Request, destination: Path) -> None:
+    """What can be said before any work is done."""
+    if not request.model.is_file():
+        raise ModelError(f"no such file: {request.model}")
+    for what, path in (("calibration", request.calibration), ("evaluation", request.evaluation)):
+        if path is not None and not path.is_file():
+            raise DataError(f"no such {what} file: {path}")
+    bundle.check_destination(destination)
+
+
+def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None:
+    """Run the stages, from the source to the files of a bundle in ``folder``."""
+    from edgekit import datasets, inspection, sources, trials, validation
+
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
+        work = Path(scratch)
+        on_stage("source", request.model.name)
+        source = sources.load(request.model, work, request.shapes)
+        calibration, evaluation = (
+            datasets.load(path, source.inputs) if path else None
+            for path in (request.calibration, request.evaluation)
+        )
+        on_stage("inspect", source.name)
+        summary = inspection.inspect(source)
+        on_stage("plan", request.profile.name)
+        made = plan(summary, request.profile, request.goal, request.choice)
+        on_stage("reference", f"running {source.name} itself")
+        reference = validation.reference(source, evaluation, calibration, work)
+        bench = trials.Bench(
+            plan=made,
+            summary=summary,
+            reference=reference,
+            metric=validation.choose_metric(request.metric, reference.labels),
+            calibration=calibration,
+            cache=root,
+            mobile=request.profile.family in _MOBILE,
+        )
+        passed = trials.first_that_passes(bench, work, on_stage)
+        _write(folder, request.profile, bench, passed)
+
+
+def _write(
+    folder: Path, profile: DeviceProfile, bench: trials.Bench, passed: trials.Passed
+) -> None:
+    """Lay the bundle's files out and complete them with their manifest."""
+    from edgekit.formats import FORMATS
+    from edgekit.validation import write_golden
+
+    recipe, artifact = passed.candidate.recipe, passed.artifact
+    spec = FORMATS[recipe.format]
+    for name in (artifact.path, *artifact.extra_files):
+        shutil.copyfile(passed.folder / name, folder / name)
+    shutil.copyfile(resources.runner(), folder / bundle.RUNNER)
+    shutil.copyfile(resources.folder("runtime_stubs") / "LICENSE", folder / "LICENSE.runner")
+    golden = write_golden(bench.reference, artifact, passed.outputs, recipe, folder)
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        model_name=bench.summary.name,
+        model_sha256=bench.summary.sha256,
+        device=profile.name,
+        recipe=recipe,
+        runtimes={
+            spec.modules[runtime.name]: runtime.versions
+            for runtime in profile.runtimes
+            if spec.format in runtime.formats and runtime.name in spec.modules
+        },
+        delegate=_delegate(profile, recipe),
+        artifact=artifact,
+        validation=passed.validation,
+        golden=golden,
+        plan=bench.plan,
+        attempts=passed.attempts,
+        tool_versions=fingerprint.versions(spec.tools) | {ONNX2TF.name: ONNX2TF.version},
+        digests={},
+        sizes_bytes={},
+    )
+    bundle.complete(folder, manifest)
+
+
+def _delegate(profile: DeviceProfile, recipe: Recipe) -> str | None:
+    """The delegate or execution provider that reaches the recipe's accelerator."""
+    if recipe.accelerator == CPU:
+        return None
+    (found,) = [a for a in profile.accelerators if a.name == recipe.accelerator]
+    return found.reached_by[recipe.runtime]

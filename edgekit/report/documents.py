@@ -1,0 +1,135 @@
+"""Results as the JSON documents that ``--json`` prints: the keys scripts rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from edgekit.domain import (
+    Candidate,
+    Deployment,
+    DeviceProfile,
+    Manifest,
+    ModelSummary,
+    Plan,
+    Recipe,
+    Rejection,
+)
+from edgekit.errors import EdgekitError
+from edgekit.pipeline import Built
+
+Document = dict[str, Any]
+
+
+def error(raised: EdgekitError) -> Document:
+    """An error: ``error: {kind, message, hint}``."""
+    fields = {"kind": raised.kind, "message": raised.message, "hint": raised.hint}
+    return {"error": fields}
+
+
+def device(profile: DeviceProfile) -> Document:
+    """Everything a profile says."""
+    return {**plain(profile)}
+
+
+def devices(profiles: tuple[DeviceProfile, ...]) -> Document:
+    """A line for each profile."""
+    return {
+        "devices": [
+            {
+                "name": profile.name,
+                "title": profile.title,
+                "family": profile.family.value,
+                "memory_mib": profile.memory.total_mib,
+                "formats": [f.value for f in profile.formats],
+                "accelerators": [a.name for a in profile.accelerators],
+            }
+            for profile in profiles
+        ]
+    }
+
+
+def summary(found: ModelSummary, notes: tuple[str, ...]) -> Document:
+    """A model at a glance; sizes in bytes."""
+    return {**plain(found), "operators": found.operators, "notes": list(notes)}
+
+
+def plan(made: Plan) -> Document:
+    """A plan: ``device``, ``goal``, ``candidates`` and ``rejected``."""
+    return {
+        "model_sha256": made.model_sha256,
+        "device": made.device,
+        "goal": plain(made.goal),
+        "candidates": [_candidate(candidate) for candidate in made.candidates],
+        "rejected": [_rejection(rejection) for rejection in made.rejected],
+    }
+
+
+def built(made: Built) -> Document:
+    """A build: ``bundle``, ``artifact``, ``recipe``, ``validation``, ``attempts``, ..."""
+    manifest, artifact = made.manifest, made.manifest.artifact
+    return {
+        "bundle": str(made.path),
+        "bundle_sha256": made.sha256,
+        "device": manifest.device,
+        "artifact": {
+            "format": artifact.format.value,
+            "path": artifact.path,
+            "size_bytes": artifact.size_bytes,
+            "sha256": artifact.sha256,
+            "inputs": plain(artifact.inputs),
+            "outputs": plain(artifact.outputs),
+        },
+        "recipe": recipe(manifest.recipe),
+        "validation": plain(manifest.validation),
+        "attempts": [
+            {**plain(attempt), "recipe": recipe(attempt.recipe)} for attempt in manifest.attempts
+        ],
+        "elapsed_s": round(made.elapsed_s, 3),
+        "cached": made.cached,
+    }
+
+
+def verified(path: str, sha256: str, manifest: Manifest) -> Document:
+    """A bundle whose every digest is right."""
+    return {
+        "bundle": path,
+        "bundle_sha256": sha256,
+        "verified": True,
+        "files": len(manifest.digests) + 1,
+        "model": manifest.model_name,
+        "device": manifest.device,
+        "recipe": recipe(manifest.recipe),
+    }
+
+
+def pushed(deployment: Deployment) -> Document:
+    """A push."""
+    return {**plain(deployment)}
+
+
+def recipe(chosen: Recipe) -> Document:
+    """A recipe, with its short names."""
+    return {**plain(chosen), "precision": chosen.precision, "label": chosen.label}
+
+
+def _candidate(candidate: Candidate) -> Document:
+    return {
+        "recipe": recipe(candidate.recipe),
+        "prediction": plain(candidate.prediction),
+        "reasons": list(candidate.reasons),
+    }
+
+
+def _rejection(rejection: Rejection) -> Document:
+    return {
+        "recipe": recipe(rejection.recipe),
+        "prediction": plain(rejection.prediction),
+        "reason": rejection.reason,
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON's own types."""
+    return msgspec.to_builtins(value, enc_hook=str)

@@ -1,0 +1,270 @@
+"""Results as a person reads them: tables, plain sentences, units that fit the size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.domain import (
+    Attempt,
+    Deployment,
+    DeviceProfile,
+    Manifest,
+    ModelSummary,
+    Outcome,
+    Plan,
+    Range,
+    ValidationReport,
+)
+from edgekit.pipeline import Built
+
+HEAVIEST = 10
+_MARKS = {Outcome.CHOSEN: "chosen", Outcome.REJECTED: "rejected", Outcome.FAILED: "failed"}
+_KIB, _STEP = 1024.0, 1000.0
+
+
+def size(value: float) -> str:
+    """Bytes in binary units: ``297.6 KiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if value < _KIB:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= _KIB
+    return f"{value:.2f} GiB"
+
+
+def count(value: float) -> str:
+    """A count with its magnitude: ``40.6 M``."""
+    for unit in ("", " k", " M"):
+        if value < _STEP:
+            return f"{value:.0f}" if unit == "" else f"{value:.1f}{unit}"
+        value /= _STEP
+    return f"{value:.2f} G"
+
+
+def milliseconds(value: float) -> str:
+    """Three figures: ``0.347 ms``."""
+    return f"{value:.3g} ms"
+
+
+def devices(profiles: Iterable[DeviceProfile]) -> RenderableType:
+    """One line for each device."""
+    table = _table("device", "what", "cores", "memory", "accelerators", "formats")
+    for profile in profiles:
+        table.add_row(
+            profile.name,
+            profile.title,
+            " + ".join(f"{c.cores} {c.core}" for c in profile.cpu.clusters),
+            f"{profile.memory.total_mib / 1024:.3g} GiB",
+            ", ".join(a.name for a in profile.accelerators) or "-",
+            ", ".join(f.value for f in profile.formats),
+        )
+    return table
+
+
+def device(profile: DeviceProfile) -> RenderableType:
+    """All of one profile, with where its numbers are from."""
+    table = _table("", profile.title, header=False)
+    for cluster in profile.cpu.clusters:
+        names = " ".join(e.value for e in cluster.extensions)
+        table.add_row(
+            "cores", f"{cluster.cores} x {cluster.core} at {cluster.max_clock_mhz:g} MHz ({names})"
+        )
+    memory = profile.memory
+    table.add_row(
+        "memory",
+        f"{memory.total_mib:g} MiB, {memory.model_budget_mib:g} MiB for a model, "
+        f"{memory.bandwidth_gb_per_s:g} GB/s",
+    )
+    for accelerator in profile.accelerators:
+        tops = _throughput(accelerator.tops)
+        reach = ", ".join(f"{k}: {v}" for k, v in accelerator.reached_by.items()) or "not reached"
+        known = tops or "TOPS not published"
+        table.add_row("accelerator", f"{accelerator.name}: {known} ({reach})")
+    for mode in profile.power.modes:
+        table.add_row("power", f"{mode.name}: {mode.watts:g} W")
+    for runtime in profile.runtimes:
+        formats = ", ".join(f.value for f in runtime.formats)
+        table.add_row("runtime", f"{runtime.name} {runtime.versions} ({formats})")
+    for key, source in profile.sources.items():
+        table.add_row(Text(key, style="dim"), Text(source, style="dim"))
+    return table
+
+
+def _throughput(tops: object) -> str:
+    """Throughputs that are known: ``int8 20 TOPS, float16 10 TOPS``."""
+    names = ("int8", "float16", "float32")
+    known = [(name, getattr(tops, name)) for name in names]
+    return ", ".join(f"{name} {value:g} TOPS" for name, value in known if value)
+
+
+def summary(found: ModelSummary, notes: Sequence[str]) -> RenderableType:
+    """A model at a glance, and its heaviest layers."""
+    head = _table("", found.name, header=False)
+    for what, tensors in (("input", found.inputs), ("output", found.outputs)):
+        for spec in tensors:
+            head.add_row(what, f"{spec.name} {list(spec.shape)} {spec.dtype}")
+    head.add_row("weights", f"{count(found.parameters)} parameters, {size(found.parameter_bytes)}")
+    head.add_row("work", f"{count(found.macs)} multiply-accumulates")
+    head.add_row("activations", f"{size(found.activation_peak_bytes)} live at once, at most")
+    head.add_row("operators", ", ".join(f"{n} {op}" for op, n in found.operators.items()))
+    head.add_row("opset", f"{found.opset}{', already quantized' if found.quantized else ''}")
+    for note in notes:
+        head.add_row("changed", note)
+    layers = _table("layer", "operator", "output", "MACs", "share", "weights")
+    for node in sorted(found.nodes, key=lambda n: -n.macs)[:HEAVIEST]:
+        if node.macs:
+            layers.add_row(
+                node.name,
+                node.op,
+                str(list(node.output_shape)),
+                count(node.macs),
+                f"{node.macs / found.macs:.1%}",
+                size(node.parameter_bytes),
+            )
+    return Group(head, Text("\nThe heaviest layers"), layers)
+
+
+def plan(made: Plan, profile: DeviceProfile) -> RenderableType:
+    """A decision: what would be built, in which order, and what was ruled out."""
+    candidates = _table("", "recipe", "latency", "memory", "size", "energy")
+    for index, candidate in enumerate(made.candidates, 1):
+        p = candidate.prediction
+        candidates.add_row(
+            str(index),
+            candidate.recipe.label,
+            f"{_span(p.latency_ms)} ms",
+            size(p.peak_memory_bytes.mid),
+            size(p.size_bytes.mid),
+            f"{p.energy_mj.mid:.3g} mJ",
+        )
+    first = made.candidates[0]
+    reasons = Text("\n".join(f"- {reason}" for reason in first.reasons))
+    rejected = _table("ruled out", "why")
+    for rejection in made.rejected:
+        rejected.add_row(rejection.recipe.label, rejection.reason)
+    return Group(
+        Text(f"For {profile.title}, in the order to be tried:"),
+        candidates,
+        Text(f"First {first.recipe.label}:"),
+        Padding(reasons, (0, 0, 1, 2)),
+        rejected if made.rejected else Text("Nothing was ruled out."),
+    )
+
+
+def built(made: Built) -> RenderableType:
+    """A finished build: what was made, and how it was proven."""
+    manifest, artifact = made.manifest, made.manifest.artifact
+    table = _table("", "", header=False)
+    table.add_row("bundle", str(made.path))
+    table.add_row("recipe", manifest.recipe.label)
+    table.add_row("artifact", f"{artifact.path}, {size(artifact.size_bytes)}")
+    table.add_row("validated", validation(manifest.validation))
+    for bound in (*artifact.inputs, *artifact.outputs):
+        stored = bound.quantization
+        how = f", scale {stored.scale:.6g}, zero point {stored.zero_point}" if stored else ""
+        spec = bound.artifact
+        table.add_row(spec.name, f"{spec.dtype} {list(spec.shape)} {bound.layout or ''}{how}")
+    table.add_row("golden", f"{manifest.golden.sample_count} vectors to be compared on the device")
+    seconds = f"{made.elapsed_s:.1f} s"
+    table.add_row("took", "nothing had changed: from the cache" if made.cached else seconds)
+    failed = [a for a in manifest.attempts if a.outcome is not Outcome.CHOSEN]
+    return Group(table, attempts(failed)) if failed else table
+
+
+def attempts(tried: Sequence[Attempt]) -> RenderableType:
+    """What was tried before, and why it was not taken."""
+    table = _table("tried before", "", "why not")
+    for attempt in tried:
+        table.add_row(attempt.recipe.label, _MARKS[attempt.outcome], attempt.reason)
+    return table
+
+
+def validation(report: ValidationReport) -> str:
+    """``top1 0.928 (original 0.928) on 500 evaluation samples``."""
+    return (
+        f"{report.metric} {report.value:.4g} (original {report.baseline:.4g}) on "
+        f"{report.sample_count} {report.data} samples"
+    )
+
+
+def verified(path: str, sha256: str, manifest: Manifest) -> RenderableType:
+    """A bundle that is whole."""
+    return Text(
+        f"{path} is whole: {len(manifest.digests) + 1} files, every digest is right.\n"
+        f"{manifest.model_name} for {manifest.device}: {manifest.recipe.label}\nbundle {sha256}"
+    )
+
+
+def pushed(deployment: Deployment) -> RenderableType:
+    """What a push did."""
+    if deployment.pushed_bytes == 0:
+        return Text(f"{deployment.target} has this bundle already, and it is whole.")
+    return Text(
+        f"{deployment.target}: {size(deployment.pushed_bytes)} pushed in "
+        f"{deployment.elapsed_s:.1f} s, verified there: {deployment.path}"
+    )
+
+
+def measured(document: Mapping[str, Any]) -> RenderableType:
+    """A benchmark: the figures, how sure they are, and where they were taken."""
+    latency, device_ = document["latency_ms"], document["device"]
+    low, high = latency["interval_p50"]
+    runtime, golden = document["runtime"], document["golden"]
+    table = _table("", document["target"], header=False)
+    machine, threads = device_["machine"], document["threads"]
+    table.add_row("device", f"{device_['cpu_model']}, {device_['cores']} cores, {machine}")
+    table.add_row("runtime", f"{runtime['name']} {runtime['version']}, threads {threads}")
+    off, vectors = golden["max_error"], golden["sample_count"]
+    table.add_row("golden", f"{vectors} vectors agree, off by {off:.3g}")
+    table.add_row(
+        "median",
+        f"{milliseconds(latency['p50'])} (95 %: {low:.3g} to {high:.3g}, n {latency['n']})",
+    )
+    p99 = latency["p99"]
+    tail = milliseconds(p99) if p99 is not None else f"not given: {latency['p99_why']}"
+    table.add_row("p90, p99", f"{milliseconds(latency['p90'])}, {tail}")
+    table.add_row("throughput", f"{document['throughput_per_s']:.4g} per second")
+    table.add_row("first load", milliseconds(document["first_load_ms"]))
+    table.add_row("first run", milliseconds(document["first_inference_ms"]))
+    peak = document["peak_memory_bytes"]
+    table.add_row("peak memory", size(peak) if peak else "not told by this system")
+    energy = document["energy_mj"]
+    table.add_row("energy", f"{energy:.3g} mJ" if energy is not None else "no sensor was read")
+    if latency["unstable"]:
+        table.add_row("unstable", "the standard deviation passes 10 % of the mean")
+    if not document["valid"]:
+        table.add_row(Text("INVALID", style="bold red"), document["why_invalid"])
+    return table
+
+
+def tools(rows: Iterable[tuple[str, str, str, str]]) -> RenderableType:
+    """The tools that edgekit runs in environments of their own."""
+    table = _table("tool", "version", "what it does", "environment")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def show(renderable: RenderableType) -> None:
+    """Print to standard output, without wrapping tables where nobody watches."""
+    console = Console(highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    console.print(renderable)
+
+
+def _span(value: Range) -> str:
+    return f"{value.mid:.3g} ({value.low:.2g} to {value.high:.2g})"
+
+
+def _table(*columns: str, header: bool = True) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_header=header, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,1 @@
+"""Tools run as processes: their pinned environments, their limits, and calls across the border."""

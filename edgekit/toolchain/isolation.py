@@ -1,0 +1,92 @@
+"""Calling one of edgekit's own functions in a process of its own, with limits.
+
+Converters, quantizers and runtimes parse files that strangers wrote, and some of them
+end the whole process when they fail. A call crosses the border as MessagePack, which keeps
+infinities and NaN: arguments and result must be types that msgspec knows, or paths.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any, cast, get_type_hints
+
+import msgspec
+
+from edgekit import errors
+from edgekit.errors import EdgekitError, ToolError
+from edgekit.toolchain import process
+from edgekit.toolchain.process import Limits
+
+_MODULE = "edgekit.toolchain.isolation"
+
+
+def call[**P, T](
+    function: Callable[P, T], limits: Limits, /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call ``function`` in a new interpreter and return what it returns.
+
+    Raises:
+        EdgekitError: the very error the function raised.
+        ToolError: it failed otherwise, crashed, or passed its limits.
+    """
+    name = f"{function.__module__}:{function.__qualname__}"
+    bound = inspect.signature(function).bind(*args, **kwargs).arguments
+    with tempfile.TemporaryDirectory(prefix="edgekit-call-") as folder:
+        asked, answered = Path(folder) / "call", Path(folder) / "answer"
+        asked.write_bytes(msgspec.msgpack.encode(bound, enc_hook=_plain))
+        # -P: what lies in the working folder is not taken for a module.
+        argv = [sys.executable, "-P", "-m", _MODULE, name, str(asked), str(answered)]
+        finished = process.run(argv, what=name, limits=limits)
+        if not answered.is_file():
+            raise ToolError(f"{name} ended without an answer", finished.said)
+        answer = msgspec.msgpack.decode(answered.read_bytes())
+    if error := answer.get("error"):
+        kind: type[EdgekitError] = getattr(errors, error["type"], ToolError)
+        raise kind(error["message"], error["hint"])
+    result = _converted(answer["result"], get_type_hints(function)["return"])
+    return cast(T, result)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot cross to another process")
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    return msgspec.convert(value, kind, dec_hook=lambda wanted, raw: wanted(raw))
+
+
+def _answer(name: str, asked: Path) -> dict[str, Any]:
+    module, _, qualname = name.partition(":")
+    function = getattr(importlib.import_module(module), qualname)
+    hints = get_type_hints(function)
+    raw = msgspec.msgpack.decode(asked.read_bytes())
+    try:
+        result = function(**{key: _converted(value, hints[key]) for key, value in raw.items()})
+    except EdgekitError as error:
+        fields = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        return {"error": fields}
+    except Exception as error:
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {error}"
+        return {"error": {"type": "ToolError", "message": f"{name} failed", "hint": said[:2000]}}
+    return {"result": result}
+
+
+def _main() -> None:
+    name, asked, answered = sys.argv[1:]
+    encoded = msgspec.msgpack.encode(_answer(name, Path(asked)), enc_hook=_plain)
+    aside = Path(answered + ".part")
+    aside.write_bytes(encoded)
+    aside.rename(answered)
+
+
+if __name__ == "__main__":
+    _main()

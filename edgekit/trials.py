@@ -1,0 +1,165 @@
+"""Trying a plan's candidates in order until one passes: make, check the claim, validate, gate."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from msgspec import Struct
+
+from edgekit.datasets import Dataset
+from edgekit.domain import (
+    Artifact,
+    Attempt,
+    Candidate,
+    Goal,
+    ModelSummary,
+    Outcome,
+    Plan,
+    Recipe,
+    ValidationReport,
+)
+from edgekit.errors import GateError, ToolError
+from edgekit.formats import FORMATS, Job
+from edgekit.observer import OnStage
+from edgekit.validation import Metric, Reference, validate
+
+_WORTHWHILE = 0.9
+"""A quantizer that leaves more than this share of the float weights has changed nothing."""
+
+
+class Bench(Struct, frozen=True, kw_only=True):
+    """What every candidate is made from and judged by."""
+
+    plan: Plan
+    summary: ModelSummary
+    reference: Reference
+    metric: Metric
+    calibration: Dataset | None
+    cache: Path
+    mobile: bool
+
+
+class Passed(Struct, frozen=True, kw_only=True):
+    """The candidate that passed.
+
+    Attributes:
+        folder: holds the artifact.
+        outputs: the artifact's outputs for the reference's samples, in its own layout.
+        attempts: it, and all that were tried before it.
+    """
+
+    candidate: Candidate
+    artifact: Artifact
+    folder: Path
+    outputs: tuple[Path, ...]
+    validation: ValidationReport
+    attempts: tuple[Attempt, ...]
+
+
+def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
+    """Make and judge the candidates, the plan's first choice first.
+
+    Args:
+        bench: what they are made from and judged by.
+        work: scratch space; what fails is removed again.
+        on_stage: told the stages as they begin.
+
+    Raises:
+        GateError: every candidate was made, none passed.
+        ToolError: no candidate could be made.
+        DataError: calibration or evaluation data that will not do.
+    """
+    attempts: list[Attempt] = []
+    for index, candidate in enumerate(bench.plan.candidates):
+        folder = work / f"candidate-{index}"
+        folder.mkdir()
+        recipe = candidate.recipe
+        try:
+            artifact, outputs, report = _tried(bench, recipe, folder, on_stage)
+        except ToolError as error:
+            reason = f"{error.message} ({error.hint[-300:]})" if error.hint else error.message
+            attempts.append(Attempt(recipe=recipe, outcome=Outcome.FAILED, reason=reason))
+            shutil.rmtree(folder)
+            continue
+        refusal = _refusal(bench.plan.goal, artifact, report)
+        attempts.append(
+            Attempt(
+                recipe=recipe,
+                outcome=Outcome.REJECTED if refusal else Outcome.CHOSEN,
+                reason=refusal or "the first candidate to pass",
+                size_bytes=artifact.size_bytes,
+                validation=report,
+            )
+        )
+        if not refusal:
+            return Passed(
+                candidate=candidate,
+                artifact=artifact,
+                folder=folder,
+                outputs=outputs,
+                validation=report,
+                attempts=tuple(attempts),
+            )
+        shutil.rmtree(folder)
+    raise _none_passed(attempts)
+
+
+def _tried(
+    bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage
+) -> tuple[Artifact, tuple[Path, ...], ValidationReport]:
+    spec = FORMATS[recipe.format]
+    on_stage("convert", recipe.label)
+    artifact = spec.make(
+        Job(
+            source=bench.reference.source,
+            recipe=recipe,
+            folder=folder,
+            calibration=bench.calibration,
+            cache=bench.cache,
+            mobile=bench.mobile,
+        )
+    )
+    _check_claim(bench.summary, recipe, artifact)
+    on_stage("validate", recipe.label)
+    report, outputs = validate(
+        bench.reference,
+        artifact,
+        folder,
+        spec.host_runtime,
+        metric=bench.metric,
+        max_drop=bench.plan.goal.max_accuracy_drop,
+    )
+    return artifact, outputs, report
+
+
+def _check_claim(summary: ModelSummary, recipe: Recipe, artifact: Artifact) -> None:
+    """A quantizer that says it is done must have made the weights smaller."""
+    floats = summary.parameter_bytes
+    if recipe.quantization is not None and artifact.size_bytes > _WORTHWHILE * floats:
+        raise ToolError(
+            f"quantizing brought nothing: {artifact.size_bytes} bytes where the float weights "
+            f"take {floats}"
+        )
+
+
+def _refusal(goal: Goal, artifact: Artifact, report: ValidationReport) -> str | None:
+    """Why a finished artifact is not good enough; ``None`` when it is."""
+    if not report.passed:
+        return (
+            f"{report.metric} fell from {report.baseline:.4g} to {report.value:.4g}, "
+            f"{report.drop:.4g} where {report.max_drop:g} is allowed"
+        )
+    if goal.max_size_mb is not None and artifact.size_bytes > goal.max_size_mb * 1e6:
+        return f"{artifact.size_bytes / 1e6:.4g} MB, the budget is {goal.max_size_mb:g}"
+    return None
+
+
+def _none_passed(attempts: list[Attempt]) -> GateError | ToolError:
+    told = "\n".join(f"  {a.recipe.label}: {a.reason}" for a in attempts)
+    if all(attempt.outcome is Outcome.FAILED for attempt in attempts):
+        return ToolError(f"no candidate could be made:\n{told}", "`--verbose` shows more")
+    return GateError(
+        f"no candidate passed:\n{told}",
+        "allow a larger drop with --max-drop, give more calibration data, or a larger budget",
+    )

@@ -1,0 +1,85 @@
+"""When a measurement may not be believed, and when it may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgekit.benchmarking.events import Environment, State
+from edgekit.benchmarking.validity import slowdown, why_invalid
+
+STEADY = [(1000,) * 30, (1010,) * 30]
+SLOWING = [(1000,) * 30, (1500,) * 30]
+
+
+def environment(
+    before: dict[str, Any] | None = None, after: dict[str, Any] | None = None, others: float = 0.0
+) -> Environment:
+    return Environment(
+        before=State(**(before or {})), after=State(**(after or {})), background_cores=others
+    )
+
+
+def test_a_calm_device_is_believed() -> None:
+    assert why_invalid(STEADY, environment(), threads=1, cores=2) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"throttle_bits": "0x50000"}),
+        ({"throttle_count": 3}, {"throttle_count": 4}),
+        ({"frequency_cap_khz": 2_400_000}, {"frequency_cap_khz": 1_500_000}),
+    ],
+)
+def test_what_the_system_reports(before: dict[str, Any], after: dict[str, Any]) -> None:
+    why = why_invalid(STEADY, environment(before, after), threads=1, cores=2)
+    assert why
+    assert why.startswith("throttled: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"throttle_bits": "0x0"}),
+        ({}, {"throttle_bits": "VCHI initialization failed"}),
+        ({"throttle_count": 3}, {"throttle_count": 3}),
+        ({"frequency_cap_khz": 2_400_000}, {"frequency_cap_khz": 2_400_000}),
+        ({"frequency_khz": 2_400_000}, {"frequency_khz": 600_000}),
+    ],
+)
+def test_what_is_no_throttling(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert why_invalid(STEADY, environment(before, after), threads=1, cores=2) is None
+
+
+@pytest.mark.parametrize(("celsius", "believed"), [(None, False), (85.0, False), (50.0, True)])
+def test_slowing_down_is_throttling_unless_it_is_known_to_be_cool(
+    celsius: float | None, believed: bool
+) -> None:
+    seen = environment(after={"temperature_celsius": celsius})
+    assert (why_invalid(SLOWING, seen, threads=1, cores=2) is None) is believed
+
+
+@pytest.mark.parametrize(
+    ("others", "threads", "cores", "believed"),
+    [
+        (1.0, 1, 2, True),
+        (1.5, 1, 2, False),
+        (0.5, 2, 2, False),
+        (0.1, 4, 4, True),
+        (9, 1, 1, False),
+    ],
+)
+def test_others_are_in_the_way_when_they_leave_too_few_cores(
+    others: float, threads: int, cores: int, believed: bool
+) -> None:
+    why = why_invalid(STEADY, environment(others=others), threads, cores)
+    assert (why is None) is believed
+    assert believed or (why or "").startswith("busy: ")
+
+
+def test_slowdown_compares_thirds() -> None:
+    assert slowdown(SLOWING) == 1.5
+    assert slowdown([(5,)]) == 1.0
+    assert slowdown([(0, 0, 1)]) == 1.0

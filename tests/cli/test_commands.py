@@ -1,0 +1,115 @@
+"""Every command does its work, says so to people, and to programs in one JSON object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import DATA, Edgekit
+from tests.paths import DIGITS_MODEL
+
+COMMANDS = ("devices", "inspect", "plan", "build", "verify", "push", "bench", "toolchain")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(edgekit: Edgekit, command: str) -> None:
+    ran = edgekit(command, "--help")
+    assert ran.code == 0
+    assert f"example: edgekit {command}" in " ".join(ran.stdout.split())
+    assert "--json" in ran.stdout
+
+
+def test_devices(edgekit: Edgekit) -> None:
+    listed = edgekit("devices", "--json").json["devices"]
+    assert len(listed) >= 24
+    assert "raspberry-pi-5" in edgekit("devices").stdout
+    one = edgekit("devices", "jetson-orin-nano", "--json").json
+    assert one["memory"]["total_mib"] == 8192
+
+
+def test_inspect(edgekit: Edgekit) -> None:
+    found = edgekit("inspect", DIGITS_MODEL, "--json").json
+    assert found["parameters"] == 9930
+    assert found["operators"]["Conv"] == 2
+    assert found["inputs"] == [{"name": "image", "shape": [1, 1, 8, 8], "dtype": "float32"}]
+    assert "conv2" in edgekit("inspect", DIGITS_MODEL).stdout
+
+
+def test_plan(edgekit: Edgekit) -> None:
+    ran = edgekit("plan", DIGITS_MODEL, "--device", "pixel-8", "--json")
+    document = ran.json
+    assert document["device"] == "pixel-8"
+    first = document["candidates"][0]
+    for figure in ("latency_ms", "peak_memory_bytes", "size_bytes", "energy_mj"):
+        span = first["prediction"][figure]
+        assert 0 < span["low"] <= span["mid"] <= span["high"]
+    assert all(rejection["reason"] for rejection in document["rejected"])
+
+
+def test_build_says_what_it_made(edgekit: Edgekit, digits_bundle: Path, tmp_path: Path) -> None:
+    """The second build is the first one's bytes, from the cache."""
+    again = tmp_path / "again.edgekit"
+    ran = edgekit("build", DIGITS_MODEL, "--device", "raspberry-pi-5", *DATA, "-o", again, "--json")
+    document = ran.json
+    assert document["cached"] is True
+    assert again.read_bytes() == digits_bundle.read_bytes()
+    assert document["validation"]["passed"] is True
+    assert document["validation"]["sample_count"] == 597
+    with zipfile.ZipFile(again) as archive:
+        artifact = archive.read(document["artifact"]["path"])
+    assert hashlib.sha256(artifact).hexdigest() == document["artifact"]["sha256"]
+    assert len(artifact) == document["artifact"]["size_bytes"]
+
+
+def test_a_build_without_the_cache_gives_the_same_bytes(
+    edgekit: Edgekit, digits_bundle: Path, tmp_path: Path
+) -> None:
+    fresh = tmp_path / "fresh.edgekit"
+    words = ("build", DIGITS_MODEL, "--device", "raspberry-pi-5", *DATA, "-o", fresh, "--no-cache")
+    document = edgekit(*words, "--json").json
+    assert document["cached"] is False
+    assert fresh.read_bytes() == digits_bundle.read_bytes()
+
+
+def test_progress_goes_to_standard_error(edgekit: Edgekit, tmp_path: Path) -> None:
+    words = ("build", DIGITS_MODEL, "--device", "generic-x86-64", *DATA, "--no-cache", "--json")
+    ran = edgekit(*words, "--format", "onnxruntime", "-o", tmp_path / "x.edgekit")
+    assert ran.code == 0
+    json.loads(ran.stdout)
+    for stage in ("source", "inspect", "plan", "reference", "convert", "validate", "bundle"):
+        assert f"{stage}: " in ran.stderr
+
+
+def test_verify(edgekit: Edgekit, digits_bundle: Path) -> None:
+    ran = edgekit("verify", digits_bundle, "--json")
+    assert ran.json["verified"] is True
+    assert "every digest is right" in edgekit("verify", digits_bundle).stdout
+
+
+def test_push_and_bench_here(edgekit: Edgekit, digits_bundle: Path, tmp_path: Path) -> None:
+    on = f"local:{tmp_path / 'device'}"
+    pushed = edgekit("push", digits_bundle, "--on", on, "--json").json
+    assert pushed["pushed_bytes"] > 0
+    result = tmp_path / "result.json"
+    quick = ("--runs", 20, "--seconds", 0.05, "--processes", 2)
+    ran = edgekit("bench", digits_bundle, "--on", on, *quick, "-o", result, "--json")
+    document = ran.json
+    assert document["pushed_bytes"] == 0
+    assert document["golden"]["passed"] is True
+    assert document["latency_ms"]["n"] >= 40
+    assert document["latency_ms"]["p50"] > 0
+    assert document["throughput_per_s"] > 0
+    assert document["first_load_ms"] > 0
+    assert document["first_inference_ms"] > 0
+    assert document["bundle_sha256"] == pushed["bundle_sha256"]
+    assert document["energy_mj"] is None
+    assert json.loads(result.read_text())["latency_ms"] == document["latency_ms"]
+
+
+def test_toolchain_lists_what_it_runs(edgekit: Edgekit) -> None:
+    (tool,) = edgekit("toolchain", "list", "--json").json["tools"]
+    assert (tool["name"], tool["version"]) == ("onnx2tf", "2.6.9")

@@ -1,0 +1,151 @@
+"""What every format must do; a format's test class subclasses this and adds what is its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgekit import datasets, validation
+from edgekit.datasets import Dataset
+from edgekit.domain import Artifact, Format, Mode, Quantization, Recipe
+from edgekit.errors import DataError
+from edgekit.formats import FORMATS, FormatSpec, Job
+from edgekit.sources import SourceModel
+from tests.paths import CALIBRATION
+
+STATIC = Quantization(mode=Mode.STATIC, weights="int8", activations="int8")
+VARIANTS: dict[str, Quantization | None] = {
+    "float32": None,
+    "float16": Quantization(mode=Mode.FLOAT16, weights="float16", activations="float32"),
+    "int8-static": STATIC,
+    "int8-dynamic": Quantization(mode=Mode.DYNAMIC, weights="int8", activations="float32"),
+    "int8-weight-only": Quantization(mode=Mode.WEIGHT_ONLY, weights="int8", activations="float32"),
+}
+COSINE = {"float32": 1 - 1e-9, "float16": 1 - 1e-5}
+QUANTIZED_COSINE = 0.995
+SHARE = {"float16": 0.6, "int8-static": 0.4, "int8-dynamic": 0.45, "int8-weight-only": 0.4}
+"""The most that an artifact may take of the float one's bytes."""
+
+
+class FormatContract:
+    """Subclass, and set ``format``."""
+
+    format: Format
+
+    shares: Mapping[str, float] = SHARE
+
+    @pytest.fixture
+    def spec(self) -> FormatSpec:
+        return FORMATS[self.format]
+
+    def job(
+        self,
+        source: SourceModel,
+        folder: Path,
+        cache: Path,
+        *,
+        quantization: Quantization | None = None,
+        calibration: Dataset | None = None,
+    ) -> Job:
+        recipe = Recipe(format=self.format, runtime="any", quantization=quantization)
+        return Job(
+            source=source, recipe=recipe, folder=folder, calibration=calibration, cache=cache
+        )
+
+    @pytest.mark.parametrize("precision", VARIANTS)
+    def test_every_precision_is_right(
+        self,
+        spec: FormatSpec,
+        reference: validation.Reference,
+        calibration: Dataset,
+        cache: Path,
+        tmp_path: Path,
+        precision: str,
+    ) -> None:
+        job = self.job(
+            reference.source,
+            tmp_path,
+            cache,
+            quantization=VARIANTS[precision],
+            calibration=calibration,
+        )
+        artifact = spec.make(job)
+        self.check_record(artifact, tmp_path)
+        report, _ = validation.validate(
+            reference,
+            artifact,
+            tmp_path,
+            spec.host_runtime,
+            metric=validation.METRICS["top1"],
+            max_drop=0.01,
+        )
+        assert report.passed, report
+        assert report.per_output[0].cosine >= COSINE.get(precision, QUANTIZED_COSINE)
+        floats = 4 * 9_930
+        assert artifact.size_bytes <= self.shares.get(precision, 1.2) * floats
+
+    def check_record(self, artifact: Artifact, folder: Path) -> None:
+        """What the artifact says of itself is what lies there."""
+        content = (folder / artifact.path).read_bytes()
+        assert artifact.format is self.format
+        assert artifact.size_bytes == len(content)
+        assert artifact.sha256 == hashlib.sha256(content).hexdigest()
+        assert [b.source.name for b in artifact.inputs] == ["image"]
+        assert [b.source.name for b in artifact.outputs] == ["logits"]
+
+    def test_static_needs_calibration(
+        self, spec: FormatSpec, source: SourceModel, cache: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(DataError, match="calibration"):
+            spec.make(self.job(source, tmp_path, cache, quantization=STATIC))
+        assert not list(tmp_path.glob("model.*"))
+
+    def test_equal_jobs_give_equal_bytes(
+        self, spec: FormatSpec, source: SourceModel, calibration: Dataset, tmp_path: Path
+    ) -> None:
+        made = []
+        for name in ("first", "second"):
+            folder = tmp_path / name
+            folder.mkdir()
+            job = self.job(source, folder, folder, quantization=STATIC, calibration=calibration)
+            made.append(spec.make(job).sha256)
+        assert made[0] == made[1]
+
+    def test_the_source_is_left_alone(
+        self, spec: FormatSpec, source: SourceModel, tmp_path: Path
+    ) -> None:
+        before = source.graph.read_bytes()
+        spec.make(self.job(source, tmp_path, tmp_path))
+        assert source.graph.read_bytes() == before
+
+    def test_calibration_decides_the_ranges(
+        self,
+        spec: FormatSpec,
+        source: SourceModel,
+        calibration: Dataset,
+        cache: Path,
+        tmp_path: Path,
+    ) -> None:
+        """Other data, other scales: the samples are really looked at."""
+        with np.load(CALIBRATION) as archive:
+            np.savez(tmp_path / "brighter.npz", x=archive["x"] * 4)
+        brighter = datasets.load(tmp_path / "brighter.npz", source.inputs)
+        made = []
+        for index, data in enumerate((calibration, brighter)):
+            folder = tmp_path / str(index)
+            folder.mkdir()
+            made.append(
+                spec.make(self.job(source, folder, cache, quantization=STATIC, calibration=data))
+            )
+        assert made[0].sha256 != made[1].sha256
+
+    def test_the_artifact_crosses_processes_as_json(
+        self, spec: FormatSpec, source: SourceModel, cache: Path, tmp_path: Path
+    ) -> None:
+        artifact = spec.make(self.job(source, tmp_path, cache))
+        assert msgspec.json.decode(msgspec.json.encode(artifact), type=Artifact) == artifact

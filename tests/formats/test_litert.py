@@ -1,0 +1,102 @@
+"""LiteRT: the contract, and what onnx2tf does to axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgekit import sources
+from edgekit.domain import Format, Recipe
+from edgekit.formats import FORMATS, Job
+from tests.formats.contract import FormatContract
+
+
+class TestLiteRT(FormatContract):
+    format = Format.LITERT
+
+
+def _made(model: onnx.ModelProto, folder: Path):
+    onnx.save(model, folder / "model.onnx")
+    source = sources.load(folder / "model.onnx", folder)
+    recipe = Recipe(format=Format.LITERT, runtime="litert")
+    return FORMATS[Format.LITERT].make(Job(source=source, recipe=recipe, folder=folder))
+
+
+def _model(nodes, inputs, outputs, constants) -> onnx.ModelProto:
+    def value(name, shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [value(*pair) for pair in inputs],
+        [value(*pair) for pair in outputs],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def _weights(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_channels_first_becomes_channels_last_and_says_so(tmp_path: Path) -> None:
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)
+    model = _model(
+        [conv], [("x", [1, 3, 8, 6])], [("y", [1, 4, 8, 6])], {"w": _weights(4, 3, 3, 3)}
+    )
+    artifact = _made(model, tmp_path)
+    (image,), (result,) = artifact.inputs, artifact.outputs
+    assert image.artifact.shape == (1, 8, 6, 3)
+    assert image.permutation == (0, 2, 3, 1)
+    assert image.layout == "NHWC"
+    # The order of the output's axes is the converter's; whatever it is, it is recorded.
+    assert tuple(result.source.shape[axis] for axis in result.permutation) == result.artifact.shape
+
+
+def test_channels_last_stays_as_it_is(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "w"], ["y"], pads=[1] * 4),
+    ]
+    model = _model(nodes, [("x", [1, 8, 6, 3])], [("y", [1, 4, 8, 6])], {"w": _weights(4, 3, 3, 3)})
+    (image,) = _made(model, tmp_path).inputs
+    assert image.artifact.shape == (1, 8, 6, 3)
+    assert image.permutation == (0, 1, 2, 3)
+    assert image.layout is None
+
+
+def test_square_axes_are_told_apart_by_values(tmp_path: Path) -> None:
+    """Of shape [1, 4, 4, 4] any order would fit; only running tells which is right."""
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)
+    model = _model(
+        [conv], [("x", [1, 4, 4, 4])], [("y", [1, 4, 4, 4])], {"w": _weights(4, 4, 3, 3)}
+    )
+    artifact = _made(model, tmp_path)
+    assert artifact.inputs[0].permutation == (0, 2, 3, 1)
+    assert artifact.outputs[0].permutation in {(0, 2, 3, 1), (0, 1, 2, 3)}
+
+
+def test_two_inputs_keep_their_names(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["left", "w"], ["a"]),
+        helper.make_node("Mul", ["a", "right"], ["product"]),
+        helper.make_node("Add", ["a", "right"], ["sum"]),
+    ]
+    inputs, outputs = [("left", [1, 6]), ("right", [1, 4])], [("sum", [1, 4]), ("product", [1, 4])]
+    artifact = _made(_model(nodes, inputs, outputs, {"w": _weights(6, 4)}), tmp_path)
+    assert [b.source.name for b in artifact.inputs] == ["left", "right"]
+    assert [b.source.name for b in artifact.outputs] == ["sum", "product"]
+    assert [b.artifact.shape for b in artifact.inputs] == [(1, 6), (1, 4)]
+
+
+@pytest.mark.parametrize("shape", [[1, 10, 6], [2, 5]])
+def test_other_ranks_convert(tmp_path: Path, shape: list[int]) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    model = _model([node], [("x", shape)], [("y", [*shape[:-1], 3])], {"w": _weights(shape[-1], 3)})
+    artifact = _made(model, tmp_path)
+    assert sorted(artifact.inputs[0].artifact.shape) == sorted(shape)

@@ -1,0 +1,52 @@
+"""edgekit from Python: arrays in, a bundle and a measurement out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgekit as ek
+from tests.paths import CALIBRATION, DIGITS_MODEL, EVALUATION
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+
+
+def test_from_a_file_to_a_measurement(tmp_path: Path) -> None:
+    x = np.load(CALIBRATION)["x"]
+    data = np.load(EVALUATION)
+    model = ek.load(DIGITS_MODEL)
+    goal = ek.Goal(max_accuracy_drop=0.01)
+    plan = ek.plan(model, device="generic-x86-64", goal=goal)
+    bundle = ek.build(
+        model, plan, tmp_path / "out.edgekit", calibration=x, evaluate=(data["x"], data["y"])
+    )
+    assert bundle.manifest.validation.sample_count == 597
+    assert bundle.manifest.recipe == plan.candidates[0].recipe
+    result = ek.benchmark(
+        bundle, on=f"local:{tmp_path / 'device'}", runs=20, seconds=0.05, processes=2
+    )
+    assert ek.figures(result).n >= 40
+
+
+def test_without_calibration_nothing_static_is_tried(tmp_path: Path) -> None:
+    model = ek.load(str(DIGITS_MODEL))
+    plan = ek.plan(model, device="generic-x86-64")
+    bundle = ek.build(model, plan, tmp_path / "out.edgekit", evaluate=EVALUATION)
+    tried = [attempt.recipe.precision for attempt in bundle.manifest.attempts]
+    assert "int8-static" not in tried
+
+
+def test_names_that_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = ek.nonsense  # type: ignore[attr-defined]
+
+
+def test_every_public_name_is_there() -> None:
+    for name in ek.__all__:
+        assert getattr(ek, name) is not None
+    assert callable(ek.benchmark)
