@@ -95,8 +95,8 @@ def load(path: Path, inputs: tuple[TensorSpec, ...]) -> Dataset:
     """
     members = _members(path)
     chosen = _assigned(path, members, inputs)
-    counts = {name: member.shape[0] for name, member in chosen.items()}
-    if LABELS in members and members[LABELS] not in chosen.values():
+    counts = {member.name: member.shape[0] for member in chosen.values()}
+    if LABELS in members:
         counts[LABELS] = members[LABELS].shape[0] if members[LABELS].shape else 0
     if len(set(counts.values())) != 1 or 0 in counts.values():
         raise DataError(f"{path}: the arrays differ in their number of samples: {counts}")

@@ -12,6 +12,8 @@ from edgekit.devices.push import push as push_bundle
 from edgekit.domain import BenchmarkResult, Deployment
 from edgekit.observer import OnStage, silent
 
+_STEPS = 10
+
 
 def push(
     path: Path,
@@ -84,13 +86,16 @@ def measure(
 
 
 def _pushed(transport: Transport, opened: bundle.Bundle, on_stage: OnStage) -> Deployment:
-    total_mb = sum(opened.manifest.sizes_bytes.values()) / 1e6
-    sent = 0
+    """Push, telling every tenth of the way."""
+    total = sum((opened.root / name).stat().st_size for name in opened.files)
+    sent, told = 0, 0
 
     def progress(count: int) -> None:
-        nonlocal sent
+        nonlocal sent, told
         sent += count
-        on_stage("push", f"{sent / 1e6:.2f} of {total_mb:.2f} MB")
+        if sent * _STEPS // total > told:
+            told = sent * _STEPS // total
+            on_stage("push", f"{sent / 1e6:.2f} of {total / 1e6:.2f} MB")
 
-    on_stage("push", f"{total_mb:.2f} MB at most")
+    on_stage("push", f"{total / 1e6:.2f} MB, less what is there already")
     return push_bundle(transport, opened, progress)

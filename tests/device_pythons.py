@@ -13,6 +13,9 @@ from platformdirs import user_cache_path
 
 from tests.paths import ROOT
 
+_HOME = user_cache_path("edgekit-tests") / "device-pythons"
+"""Found out before a test moves HOME: the environments are built once."""
+
 _CONSTRAINTS = ("--constraint", str(ROOT / "constraints.txt"))
 _ENVIRONMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tflite-runtime": ("3.11", ("tflite-runtime==2.14.0", "numpy==1.26.4")),
@@ -37,7 +40,7 @@ def device_bin(name: str) -> Path:
     )
     if found.returncode != 0:
         pytest.skip(f"needs Python {python} for {name}")
-    folder = user_cache_path("edgekit-tests") / "device-pythons" / name
+    folder = _HOME / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

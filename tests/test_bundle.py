@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgekit import bundle
@@ -29,6 +30,10 @@ def laid_out(folder, names, *, mtime):
         (folder / name).write_bytes(contents[name])
         os.utime(folder / name, (mtime, mtime))
     return folder
+
+
+def made_with(tools):
+    return msgspec.structs.replace(make_manifest(WEIGHTS), tool_versions=tools)
 
 
 def refusal(path):
@@ -59,14 +64,23 @@ def test_the_same_files_give_the_same_bytes(tmp_path):
     first = laid_out(tmp_path / "first", names, mtime=1e9)
     second = laid_out(tmp_path / "second", reversed(names), mtime=1.5e9)
     one, two = tmp_path / "one.edgekit", tmp_path / "two.edgekit"
+    tools = {"numpy": "2", "onnx": "1"}
     before = os.umask(0o022)
     try:
-        identity = bundle.write(first, make_manifest(WEIGHTS), one)
+        identity = bundle.write(first, made_with(tools), one)
         os.umask(0o077)
-        assert bundle.write(second, make_manifest(WEIGHTS), two) == identity
+        assert bundle.write(second, made_with(dict(reversed(tools.items()))), two) == identity
     finally:
         os.umask(before)
     assert sha256(one) == sha256(two)
+
+
+@pytest.mark.parametrize("order", [sorted, lambda names: sorted(names, reverse=True)])
+def test_a_zip_does_not_depend_on_the_order_of_a_listing(made, tmp_path, order):
+    bundle.publish(made, tuple(order(str(p) for p in tree(made))), tmp_path / "z.edgekit")
+    with zipfile.ZipFile(tmp_path / "z.edgekit") as archive:
+        assert archive.namelist() == sorted(archive.namelist())
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_another_file_gives_another_identity(tmp_path):
@@ -115,6 +129,15 @@ def test_publishing_replaces_what_was_there(tmp_path, name):
         assert opened.artifact.read_bytes() == b"new"
         assert not (opened.root / "only-in-the-old").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == [name, f"{name}.parts"]
+
+
+def test_who_reads_the_old_one_reads_it_to_its_end(tmp_path):
+    make_bundle(tmp_path / "out.edgekit", b"old")
+    whole = (tmp_path / "out.edgekit").read_bytes()
+    with (tmp_path / "out.edgekit").open("rb", buffering=0) as reading:
+        start = reading.read(10)
+        make_bundle(tmp_path / "out.edgekit", b"new" * 100)
+        assert start + reading.read() == whole
 
 
 @pytest.mark.parametrize("name", ["out", "out.edgekit"])
@@ -184,8 +207,8 @@ def test_a_file_is_not_replaced_by_a_folder(tmp_path):
 
 def test_a_folder_may_not_be_named_like_a_zip(tmp_path):
     (tmp_path / "out.edgekit").mkdir()
-    with pytest.raises(BundleError):
-        make_bundle(tmp_path / "out.edgekit")
+    with pytest.raises(BundleError, match="is a folder"):
+        bundle.check_destination(tmp_path / "out.edgekit")
 
 
 def test_an_empty_folder_is_taken(tmp_path):

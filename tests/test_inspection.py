@@ -29,9 +29,11 @@ def summary(tmp_path):
             name="graph",
             sha256="0" * 64,
             graph=path,
+            probe=path,
             opset=17,
             inputs=(),
             outputs=(),
+            channels_first=(),
             notes=(),
         )
         return inspection.inspect(source)

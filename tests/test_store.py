@@ -41,7 +41,7 @@ print(store.make(Path({str(root)!r}), "e", fill).joinpath("content").read_text()
 def test_an_entry_is_made_once(tmp_path):
     assert store.find(tmp_path, "e") is None
     folder = store.make(tmp_path, "e", filling("first"))
-    assert store.make(tmp_path, "e", filling("second")) == folder
+    assert store.make(tmp_path, "e", pytest.fail) == folder
     assert store.find(tmp_path, "e") == folder
     assert (folder / "content").read_text() == "first"
 

@@ -348,7 +348,7 @@ def test_labels_that_do_not_fit_are_a_data_error(on_random):
     with pytest.raises(DataError, match=r"with labels of shape \[16, 7\]"):
         measured(made, METRICS["top1"])
     made = structs.replace(on_random, labels=np.full(16, 3))
-    with pytest.raises(DataError, match="the model has 3 classes"):
+    with pytest.raises(DataError, match=r"^labels run from 3 to 3, the model has 3 classes"):
         measured(made, METRICS["top1"])
 
 

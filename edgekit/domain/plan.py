@@ -103,7 +103,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def label(self) -> str:
         """How a person names it: ``int8-static on onnxruntime (cpu, 4 threads)``."""
-        where = self.accelerator if self.accelerator != CPU else f"cpu, threads {self.threads}"
+        where = self.accelerator + (f", {self.threads} threads" if self.threads > 1 else "")
         return f"{self.precision} on {self.runtime} ({where})"
 
 

@@ -25,6 +25,7 @@ from edgekit.domain import (
 from edgekit.pipeline import Built
 
 HEAVIEST = 10
+_WIDTH = 100
 _MARKS = {Outcome.CHOSEN: "chosen", Outcome.REJECTED: "rejected", Outcome.FAILED: "failed"}
 _KIB, _STEP = 1024.0, 1000.0
 
@@ -252,11 +253,16 @@ def tools(rows: Iterable[tuple[str, str, str, str]]) -> RenderableType:
 
 
 def show(renderable: RenderableType) -> None:
-    """Print to standard output, without wrapping tables where nobody watches."""
-    console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    console.print(renderable)
+    """Print to standard output; where nobody watches, as plain text of a fixed width."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    plain = Console(highlight=False, width=_WIDTH, color_system=None)
+    with plain.capture() as captured:
+        plain.print(renderable)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    console.file.write("\n".join(lines).strip("\n") + "\n")
 
 
 def _span(value: Range) -> str:

@@ -28,6 +28,14 @@ from edgekit.toolchain.process import Limits
 
 _MARKER = "edgekit-complete"
 _REASON_CHARACTERS = 300
+_ENVIRONMENT = {
+    # A fixed hash seed: a converter that iterates over a set still gives the same bytes.
+    "PYTHONHASHSEED": "0",
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONPATH": "",
+    # Its bytecode is kept, whatever the caller keeps: a tool is started for every model.
+    "PYTHONDONTWRITEBYTECODE": "",
+}
 _INSTALL_LIMITS = Limits(seconds=1200)
 
 
@@ -129,9 +137,7 @@ def run(tool: Tool, arguments: Sequence[str], *, limits: Limits | None = None) -
     """
     # -P and no PYTHONPATH: the tool meets the modules of its environment only.
     argv = [str(install(tool)), "-P", "-m", tool.module, *arguments]
-    # A fixed hash seed: a converter that iterates over a set still gives the same bytes.
-    env = {"PYTHONHASHSEED": "0", "PYTHONNOUSERSITE": "1", "PYTHONPATH": ""}
-    process.run(argv, what=f"{tool.name} {tool.version}", limits=limits, env=env)
+    process.run(argv, what=f"{tool.name} {tool.version}", limits=limits, env=_ENVIRONMENT)
 
 
 def _uv_commands(tool: Tool, wheels: Path | None) -> Iterator[list[str]]:
@@ -139,9 +145,7 @@ def _uv_commands(tool: Tool, wheels: Path | None) -> Iterator[list[str]]:
     yield [uv_bin, "venv", "--quiet", "--python", sys.executable, str(tool.folder)]
     source = ["--no-index", "--find-links", str(wheels)] if wheels else []
     into = ["--python", str(tool.python)]
-    # Compiled once: a tool that is started for every model must not compile itself each time.
-    install_ = [uv_bin, "pip", "install", "--quiet", "--compile-bytecode"]
-    yield [*install_, *into, *source, "-r", str(tool.requirements)]
+    yield [uv_bin, "pip", "install", "--quiet", *into, *source, "-r", str(tool.requirements)]
 
 
 def _pip_commands(tool: Tool, wheels: Path | None) -> Iterator[list[str]]:

@@ -120,7 +120,8 @@ def test_an_output_that_is_a_folder_of_something_else(edgekit: Edgekit, tmp_path
     (tmp_path / "out.edgekit").mkdir()
     (tmp_path / "out.edgekit" / "precious.txt").write_text("mine")
     error = refused(edgekit, tmp_path, *build(DIGITS_MODEL, *DATA))
-    assert "holds something else" in error["message"]
+    assert "is a folder" in error["message"]
+    assert (tmp_path / "out.edgekit" / "precious.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

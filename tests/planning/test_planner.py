@@ -65,7 +65,7 @@ def quantizations(made, mode, format_, accelerator=CPU):
     [
         (
             "raspberry-pi-5",
-            "int8-static on litert (cpu, threads 1)",
+            "int8-static on litert (cpu)",
             "s8s8, per-channel: cortex-a76 multiplies int8 natively",
         ),
         (
@@ -75,17 +75,17 @@ def quantizations(made, mode, format_, accelerator=CPU):
         ),
         (
             "pixel-8",
-            "int8-static on litert (cpu, threads 1)",
+            "int8-static on litert (cpu)",
             "s8s8, per-channel: cortex-x3 multiplies int8 natively",
         ),
         (
             "coral-dev-board",
-            "int8-static on tflite-runtime (cpu, threads 1)",
+            "int8-static on tflite-runtime (cpu)",
             "s8s8, per-channel: cortex-a53 has no int8 dot product",
         ),
         (
             "generic-x86-64",
-            "int8-static on onnxruntime (cpu, threads 1)",
+            "int8-static on onnxruntime (cpu)",
             "u8s8, per-channel: generic-avx2 has no int8 dot product; "
             "7-bit weights, because AVX2 saturates",
         ),
@@ -210,13 +210,13 @@ def test_a_quantized_model_is_not_quantized_again():
 
 
 def test_dynamic_int8_of_convolutions_is_not_for_onnxruntime():
-    label = "int8-dynamic on onnxruntime (cpu, threads 1)"
+    label = "int8-dynamic on onnxruntime (cpu)"
     assert "convolutions do 100%" in reasons(planned("raspberry-pi-5"))[label]
     assert label in labels(planned("raspberry-pi-5", MATRICES))
 
 
 def test_what_is_slower_than_float_does_not_pay():
-    label = "float16 on onnxruntime (cpu, threads 1)"
+    label = "float16 on onnxruntime (cpu)"
     assert "does not pay" in reasons(planned("raspberry-pi-5"))[label]
     assert label in labels(planned("raspberry-pi-5", prefer=Prefer.SIZE)), "it is smaller"
     assert label in labels(planned("raspberry-pi-5", max_size_mb=10))
@@ -277,8 +277,8 @@ def test_a_tighter_size_brings_nothing_in_that_float_held_back():
     """Half precision is slower here and hardly smaller: most weights are not multiplied."""
     table = network(op("Gather", 0, 10**6), op("Conv", 10**8, 10**5))
     loose, tight = (planned("raspberry-pi-5", table, max_size_mb=mb) for mb in (10, 4.1))
-    assert "float32 on onnxruntime (cpu, threads 4)" in set(labels(loose)) - set(labels(tight))
-    assert "float16 on onnxruntime (cpu, threads 4)" in labels(tight)
+    assert "float32 on onnxruntime (cpu, 4 threads)" in set(labels(loose)) - set(labels(tight))
+    assert "float16 on onnxruntime (cpu, 4 threads)" in labels(tight)
     assert set(labels(tight)) <= set(labels(loose))
 
 

@@ -101,14 +101,23 @@ def test_it_has_an_environment_and_a_folder(tmp_path, monkeypatch):
 
 
 def test_it_cannot_wait_for_input():
-    assert python("import sys; print(repr(sys.stdin.read()))").stdout == "''"
+    script = """
+from edgekit.toolchain import process
+print(repr(process.run(["cat"], what="the tool").stdout))
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", script], input=b"typed", stdout=subprocess.PIPE, check=True
+    )
+    assert said.stdout == b"''\n"
 
 
 def test_a_timeout_ends_the_whole_group(tmp_path):
+    started = time.monotonic()
     with witness(tmp_path) as path:
         script = f"(echo up; sleep 60) > {path} & echo started; sleep 60"
         with pytest.raises(ToolTimeout) as caught:
             process.run(["sh", "-c", script], what="the tool", limits=Limits(seconds=0.8))
+    assert time.monotonic() - started < 4.5
     assert caught.value.message == "the tool was ended after its limit of 0.8 s"
     assert caught.value.hint == "started"
 
