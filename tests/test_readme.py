@@ -12,7 +12,7 @@ from edgekit.cli.arguments import parser
 from tests.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^\$ (edgekit .*(?:\\\n.*)*)$", README, re.MULTILINE)
+COMMANDS = re.findall(r"^\$ (edgekit (?:.*\\\n)*.*)$", README, re.MULTILINE)
 
 
 def test_there_are_commands() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ from edgekit.errors import DataError, ToolError
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 _DYNAMIC_OPERATORS = ["MatMul", "Gemm", "Attention", "LSTM", "Gather", "EmbedLayerNormalization"]
-_CHUNK = 8
-"""Samples whose activations the calibrator keeps before it reduces them to ranges."""
+_MAX_STRIDE = 64
 
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
 _MIN_WEIGHT_RANK = 2
@@ -61,13 +59,29 @@ def quantize(
 
 
 class _Reader:
-    """A stream of samples, as the calibrator asks for them: any class with ``get_next`` will do."""
+    """A stream of samples in strides, as the calibrator asks for them (it asks for no class)."""
 
-    def __init__(self, samples: Iterator[Sample]) -> None:
-        self._samples = samples
+    def __init__(self, calibration: Dataset) -> None:
+        self._count = calibration.count
+        self._samples = calibration.samples()
+        self._left = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._left = end_index - start_index
 
     def get_next(self) -> Sample | None:
-        return next(self._samples, None)
+        if self._left == 0:
+            return None
+        self._left -= 1
+        return next(self._samples)
+
+
+def _stride(count: int) -> int:
+    """How many samples' ranges are kept before they are merged: the tool wants a divisor."""
+    return max(size for size in range(1, min(count, _MAX_STRIDE) + 1) if count % size == 0)
 
 
 def _static(
@@ -79,7 +93,7 @@ def _static(
     quantize_static(
         str(source),
         str(destination),
-        _Reader(calibration.samples()),
+        _Reader(calibration),
         per_channel=quantization.granularity is Granularity.PER_CHANNEL,
         reduce_range=quantization.reduced_range,
         activation_type=_TYPES[quantization.activations],
@@ -89,7 +103,9 @@ def _static(
             "WeightSymmetric": True,
             # TensorRT takes biases in float only.
             "QuantizeBias": not symmetric,
-            "CalibMaxIntermediateOutputs": _CHUNK,
+            # Not CalibMaxIntermediateOutputs, which drops every full buffer of samples unseen
+            # (microsoft/onnxruntime#32577).
+            "CalibStridedMinMax": _stride(calibration.count),
         },
     )
 

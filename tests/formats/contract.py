@@ -144,6 +144,26 @@ class FormatContract:
             )
         assert made[0].sha256 != made[1].sha256
 
+    @pytest.mark.parametrize("outlier", [0, 31, 63])
+    def test_every_sample_counts(
+        self, spec: FormatSpec, source: SourceModel, cache: Path, tmp_path: Path, outlier: int
+    ) -> None:
+        """One bright sample among 64, wherever it stands, widens the ranges."""
+        with np.load(CALIBRATION) as archive:
+            plain = archive["x"][:64]
+        bright = plain.copy()
+        bright[outlier] *= 50
+        made = []
+        for index, samples in enumerate((plain, bright)):
+            folder = tmp_path / str(index)
+            folder.mkdir()
+            np.savez(folder / "x.npz", x=samples)
+            data = datasets.load(folder / "x.npz", source.inputs)
+            made.append(
+                spec.make(self.job(source, folder, cache, quantization=STATIC, calibration=data))
+            )
+        assert made[0].sha256 != made[1].sha256
+
     def test_the_artifact_crosses_processes_as_json(
         self, spec: FormatSpec, source: SourceModel, cache: Path, tmp_path: Path
     ) -> None:
