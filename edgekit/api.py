@@ -66,7 +66,8 @@ def build(
 
     Args:
         model: as ``load`` gave it.
-        plan: as ``plan`` gave it; its candidates are tried in order.
+        plan: as ``plan`` gave it; its candidates are tried in order. Without
+            ``calibration`` those that need it are left out.
         output: where to; ``None``: ``<model>-<device>.edgekit`` in the current folder.
         calibration: a ``.npz``, or samples ``[n, *shape]`` (by input name where there are
             several inputs).
@@ -77,18 +78,12 @@ def build(
         EdgekitError: as ``pipeline.build``.
     """
     output = Path(output or f"{model.path.stem}-{plan.device}.edgekit")
-    recipes = [candidate.recipe for candidate in plan.candidates]
-    choice = Choice(
-        calibration=calibration is not None,
-        formats=tuple(dict.fromkeys(recipe.format for recipe in recipes)),
-        precisions=tuple(dict.fromkeys(recipe.precision for recipe in recipes)),
-    )
     with _file(calibration, None) as calibration_file, _pair(evaluate) as evaluation_file:
         request = Request(
             model=model.path,
             profile=profiles.find(plan.device),
             goal=plan.goal,
-            choice=choice,
+            plan=plan,
             shapes=model.shapes,
             calibration=calibration_file,
             evaluation=evaluation_file,

@@ -138,10 +138,30 @@ class ToolTimeout(ToolError):
     kind = "tool-timeout"
 
 
+class ConversionFailed(ToolError):
+    """No artifact of a format can be made of this model, however it is quantized."""
+
+    kind = "conversion"
+
+
 class ToolMissing(ToolError):
     """A tool's environment is not installed and could not be built."""
 
     kind = "tool-missing"
+
+
+class SystemRefused(InputError):
+    """A file or folder that cannot be read or written, or no room left."""
+
+    kind = "system"
+
+    def __init__(self, error: OSError) -> None:
+        where = f"{error.filename}: " if error.filename else ""
+        super().__init__(
+            f"{where}{error.strerror or error}",
+            "check that the file is readable, the folder writable and the disk not full; "
+            "EDGEKIT_CACHE moves the cache",
+        )
 
 
 class Unexpected(EdgekitError):

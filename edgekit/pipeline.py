@@ -22,10 +22,9 @@ from edgekit.domain import (
     Plan,
     Recipe,
 )
-from edgekit.errors import DataError, ModelError
+from edgekit.errors import BundleError, DataError, InputError, ModelError
 from edgekit.observer import OnStage, silent
 from edgekit.planning import Choice, plan
-from edgekit.toolchain.environments import ONNX2TF
 
 if TYPE_CHECKING:
     from edgekit import trials
@@ -44,6 +43,7 @@ class Request(Struct, frozen=True, kw_only=True):
         calibration: ``.npz`` for static quantization.
         evaluation: ``.npz`` that decides, with labels ``y`` or without.
         metric: its name; ``None`` chooses by the labels.
+        plan: made before; ``None``: made from the goal and the choice.
     """
 
     model: Path
@@ -54,14 +54,7 @@ class Request(Struct, frozen=True, kw_only=True):
     calibration: Path | None = None
     evaluation: Path | None = None
     metric: str | None = None
-
-
-class Planned(Struct, frozen=True, kw_only=True):
-    """A plan and what it was made from."""
-
-    summary: ModelSummary
-    plan: Plan
-    notes: tuple[str, ...]
+    plan: Plan | None = None
 
 
 class Built(Struct, frozen=True, kw_only=True):
@@ -83,11 +76,21 @@ def inspect(model: Path, shapes: Shapes | None = None) -> tuple[ModelSummary, tu
         return inspection.inspect(source), source.notes
 
 
-def decide(request: Request) -> Planned:
+def decide(request: Request) -> Plan:
     """Decide what to build, without building anything."""
-    summary, notes = inspect(request.model, request.shapes)
-    made = plan(summary, request.profile, request.goal, request.choice)
-    return Planned(summary=summary, plan=made, notes=notes)
+    summary, _ = inspect(request.model, request.shapes)
+    return _planned(request, summary)
+
+
+def _planned(request: Request, summary: ModelSummary) -> Plan:
+    """The plan that was given, if it is one for this model; else a new one."""
+    if request.plan is None:
+        return plan(summary, request.profile, request.goal, request.choice)
+    if request.plan.model_sha256 != summary.sha256:
+        raise InputError(
+            f"the plan was made for another model than {request.model.name}", "plan again"
+        )
+    return request.plan
 
 
 def build(
@@ -116,7 +119,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         root = cache or Path(scratch) / "store"
         entry = build_cache.entry(request.model, request, (request.calibration, request.evaluation))
-        cached = store.find(root, entry) is not None
+        cached = _is_whole(store.find(root, entry))
         kept = store.make(root, entry, lambda folder: _fill(folder, request, root, on_stage))
         on_stage("bundle", str(destination))
         manifest = bundle.parse((kept / bundle.MANIFEST).read_bytes())
@@ -129,6 +132,18 @@ def build(
         cached=cached,
         elapsed_s=time.monotonic() - started,
     )
+
+
+def _is_whole(kept: Path | None) -> bool:
+    """Whether an entry is there and undamaged; a damaged one is removed."""
+    if kept is None:
+        return False
+    try:
+        with bundle.opened(kept):
+            return True
+    except BundleError:
+        shutil.rmtree(kept, ignore_errors=True)
+        return False
 
 
 def _check_files(request: Request, destination: Path) -> None:
@@ -156,7 +171,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
         on_stage("inspect", source.name)
         summary = inspection.inspect(source)
         on_stage("plan", request.profile.name)
-        made = plan(summary, request.profile, request.goal, request.choice)
+        made = _planned(request, summary)
         on_stage("reference", f"running {source.name} itself")
         reference = validation.reference(source, evaluation, calibration, work)
         bench = trials.Bench(
@@ -203,7 +218,7 @@ def _write(
         golden=golden,
         plan=bench.plan,
         attempts=passed.attempts,
-        tool_versions=fingerprint.versions(spec.tools) | {ONNX2TF.name: ONNX2TF.version},
+        tool_versions=fingerprint.versions(spec.tools) | spec.pinned_tools,
         digests={},
         sizes_bytes={},
     )

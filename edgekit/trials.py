@@ -12,20 +12,25 @@ from edgekit.domain import (
     Artifact,
     Attempt,
     Candidate,
+    Format,
     Goal,
+    Mode,
     ModelSummary,
     Outcome,
     Plan,
     Recipe,
     ValidationReport,
 )
-from edgekit.errors import GateError, ToolError
+from edgekit.errors import ConversionFailed, GateError, ToolError, ToolMissing
 from edgekit.formats import FORMATS, Job
 from edgekit.observer import OnStage
 from edgekit.validation import Metric, Reference, validate
 
 _WORTHWHILE = 0.9
 """A quantizer that leaves more than this share of the float weights has changed nothing."""
+
+_CHECKED_FROM_BYTES = 64 * 1024
+"""In smaller networks the graph itself outweighs the weights."""
 
 
 class Bench(Struct, frozen=True, kw_only=True):
@@ -68,16 +73,29 @@ def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
     Raises:
         GateError: every candidate was made, none passed.
         ToolError: no candidate could be made.
+        ToolMissing: a tool is not installed and cannot be.
         DataError: calibration or evaluation data that will not do.
     """
     attempts: list[Attempt] = []
+    unconvertible: dict[Format, ConversionFailed] = {}
     for index, candidate in enumerate(bench.plan.candidates):
         folder = work / f"candidate-{index}"
         folder.mkdir()
         recipe = candidate.recipe
+        if bench.calibration is None and _is_static(recipe):
+            reason = "static int8 needs calibration data"
+            attempts.append(Attempt(recipe=recipe, outcome=Outcome.REJECTED, reason=reason))
+            continue
         try:
+            if recipe.format in unconvertible:
+                raise unconvertible[recipe.format]
             artifact, outputs, report = _tried(bench, recipe, folder, on_stage)
+        except ToolMissing:
+            # Not a verdict on the candidate: where the tool is there, it might be the best.
+            raise
         except ToolError as error:
+            if isinstance(error, ConversionFailed):
+                unconvertible[recipe.format] = error
             reason = f"{error.message} ({error.hint[-300:]})" if error.hint else error.message
             attempts.append(Attempt(recipe=recipe, outcome=Outcome.FAILED, reason=reason))
             shutil.rmtree(folder)
@@ -103,6 +121,10 @@ def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
             )
         shutil.rmtree(folder)
     raise _none_passed(attempts)
+
+
+def _is_static(recipe: Recipe) -> bool:
+    return recipe.quantization is not None and recipe.quantization.mode is Mode.STATIC
 
 
 def _tried(
@@ -136,7 +158,8 @@ def _tried(
 def _check_claim(summary: ModelSummary, recipe: Recipe, artifact: Artifact) -> None:
     """A quantizer that says it is done must have made the weights smaller."""
     floats = summary.parameter_bytes
-    if recipe.quantization is not None and artifact.size_bytes > _WORTHWHILE * floats:
+    worth_a_look = recipe.quantization is not None and floats >= _CHECKED_FROM_BYTES
+    if worth_a_look and artifact.size_bytes > _WORTHWHILE * floats:
         raise ToolError(
             f"quantizing brought nothing: {artifact.size_bytes} bytes where the float weights "
             f"take {floats}"
@@ -158,7 +181,9 @@ def _refusal(goal: Goal, artifact: Artifact, report: ValidationReport) -> str | 
 def _none_passed(attempts: list[Attempt]) -> GateError | ToolError:
     told = "\n".join(f"  {a.recipe.label}: {a.reason}" for a in attempts)
     if all(attempt.outcome is Outcome.FAILED for attempt in attempts):
-        return ToolError(f"no candidate could be made:\n{told}", "`--verbose` shows more")
+        return ToolError(
+            f"no candidate could be made:\n{told}", "`--verbose` shows what the tools said"
+        )
     return GateError(
         f"no candidate passed:\n{told}",
         "allow a larger drop with --max-drop, give more calibration data, or a larger budget",

@@ -70,11 +70,15 @@ class Reference(Struct, frozen=True, kw_only=True):
 
 
 class Metric(Struct, frozen=True):
-    """A figure of merit: of an output, ``[samples, *shape]``, and the labels."""
+    """A figure of merit: of an output, ``[samples, *shape]``, and the labels.
+
+    ``against_source``: the source's outputs are the truth, whatever the labels say.
+    """
 
     name: str
     measure: Callable[[Array, Array], float]
     higher_is_better: bool = True
+    against_source: bool = False
 
 
 def reference(
@@ -240,14 +244,28 @@ def _fidelity(bound: TensorBinding, expected: Array, got: Array) -> OutputFideli
         b = np.asarray(binding.to_source(stored, bound), np.float64).ravel()
         cosines.append(cosine(a, b))
         agreed += int(a.argmax() == b.argmax())
-        worst = max(worst, float(np.max(np.abs(a - b)))) if np.isfinite(b).all() else np.inf
-        scale = max(scale, float(np.max(np.abs(a))))
+        worst = max(worst, largest_difference(a, b))
+        scale = max(scale, _scale(a))
     return OutputFidelity(
         name=bound.source.name,
         cosine=float(np.mean(cosines)),
+        # JSON knows no infinity.
         max_relative_error=min(worst / (scale or 1.0), sys.float_info.max),
         agreement=agreed / len(cosines),
     )
+
+
+def largest_difference(a: Array, b: Array) -> float:
+    """The largest absolute difference; what is equal does not differ, infinities included."""
+    with np.errstate(invalid="ignore"):
+        differences = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    largest = float(np.max(differences, initial=0.0))
+    return np.inf if np.isnan(largest) else largest
+
+
+def _scale(values: Array) -> float:
+    """The largest finite absolute value."""
+    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
 
 
 def cosine(a: Array, b: Array) -> float:
@@ -261,7 +279,7 @@ def cosine(a: Array, b: Array) -> float:
 
 def _measured(made: Reference, metric: Metric, source: Array, got: Array) -> tuple[float, float]:
     """The metric of the source and of the artifact; without labels the source is the truth."""
-    labels = made.labels if made.labels is not None else source
+    labels = source if metric.against_source or made.labels is None else made.labels
     try:
         baseline, value = float(metric.measure(source, labels)), float(metric.measure(got, labels))
     except EdgekitError:
@@ -315,7 +333,7 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric("top1", _top1),
-        Metric("cosine", _mean_cosine),
+        Metric("cosine", _mean_cosine, against_source=True),
         Metric("mae", _mae, higher_is_better=False),
         Metric("auc", _auc),
     )
@@ -355,7 +373,9 @@ def _tolerance(bound: TensorBinding, recipe: Recipe, got: Array, expected: Array
     share = _TOLERANCE.get(recipe.precision, _QUANTIZED_TOLERANCE)
     if recipe.accelerator != CPU:
         share = max(share, _ACCELERATED_TOLERANCE)
-    scale = float(np.max(np.abs(expected), initial=0.0)) or 1.0
-    noise = float(np.median(np.abs(got.astype(np.float64) - expected)))
+    scale = _scale(expected) or 1.0
+    finite = np.isfinite(expected) & np.isfinite(got)
+    differences = np.abs(got[finite].astype(np.float64) - expected[finite])
+    noise = float(np.median(differences)) if differences.size else 0.0
     step = bound.quantization.scale if bound.quantization else 0.0
     return max(share * scale, _NOISE_FACTOR * noise, _STEPS * step)

@@ -37,8 +37,11 @@ def test_without_calibration_nothing_static_is_tried(tmp_path: Path) -> None:
     model = ek.load(str(DIGITS_MODEL))
     plan = ek.plan(model, device="generic-x86-64")
     bundle = ek.build(model, plan, tmp_path / "out.edgekit", evaluate=EVALUATION)
-    tried = [attempt.recipe.precision for attempt in bundle.manifest.attempts]
-    assert "int8-static" not in tried
+    attempts = bundle.manifest.attempts
+    static = [a for a in attempts if a.recipe.precision == "int8-static"]
+    assert static
+    assert all("needs calibration" in a.reason and a.size_bytes is None for a in static)
+    assert bundle.manifest.recipe.precision != "int8-static"
 
 
 def test_names_that_are_not_there() -> None:

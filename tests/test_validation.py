@@ -422,3 +422,12 @@ def test_what_another_processor_may_differ_by(bound, recipe, noise, expected):
 def test_outputs_of_nothing_but_zeros_have_a_tolerance():
     zeros = np.zeros((2, 3), np.float32)
     assert validation._tolerance(Y, FLOAT, zeros, zeros) > 0
+
+
+def test_infinite_outputs_that_agree_do_not_differ() -> None:
+    """Masked logits are minus infinity, in the source and in the artifact alike."""
+    a = np.array([1.0, -np.inf, 3.0])
+    assert validation.largest_difference(a, a.copy()) == 0.0
+    assert validation.largest_difference(a, np.array([1.5, -np.inf, 3.0])) == 0.5
+    assert validation.largest_difference(a, np.array([1.0, 2.0, 3.0])) == np.inf
+    assert validation.largest_difference(a, np.array([1.0, -np.inf, np.nan])) == np.inf

@@ -34,6 +34,7 @@ RUNNER = "edgekit_runner.py"
 OnProgress = Callable[[str], None]
 
 _LOCK_WAIT_S = 10.0
+_SPARE_S = 900.0
 # The runner has to notice a hang first: it knows what hung, this side only that it took long.
 _GRACE_S = 30.0
 _SHOWN = 2000
@@ -56,7 +57,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         processes: fresh processes, one after another.
         threads: CPU threads; ``None``: the recipe's, at most the device's cores.
         cpu_only: leave the accelerator alone.
-        deadline_s: for the whole visit.
+        deadline_s: for the whole visit; ``None``: a quarter of an hour beyond what the
+            minimums of time take.
     """
 
     runs: int = 50
@@ -66,7 +68,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     processes: int = 5
     threads: int | None = None
     cpu_only: bool = False
-    deadline_s: float = 900.0
+    deadline_s: float | None = None
+
+    @property
+    def limit_s(self) -> float:
+        """The deadline in force."""
+        if self.deadline_s is not None:
+            return self.deadline_s
+        return _SPARE_S + 1.5 * self.processes * (self.seconds + self.warmup_seconds)
 
     def __post_init__(self) -> None:
         least = {"runs": 1, "seconds": 0, "warmup_runs": 0, "warmup_seconds": 0, "processes": 1}
@@ -114,7 +123,7 @@ def benchmark(
         *_options(settings),
     ]
     visit = _Visit(deployment.target, settings, on_progress)
-    timeout_s = settings.deadline_s + _LOCK_WAIT_S + _GRACE_S
+    timeout_s = settings.limit_s + _LOCK_WAIT_S + _GRACE_S
     with transport.stream(argv, timeout_s=timeout_s) as stream:
         visit.follow(stream.lines())
         visit.check_end(stream.completed())
@@ -128,7 +137,7 @@ def _options(settings: Settings) -> list[str]:
         "--warmup-runs": settings.warmup_runs,
         "--warmup-seconds": settings.warmup_seconds,
         "--processes": settings.processes,
-        "--deadline": settings.deadline_s,
+        "--deadline": settings.limit_s,
     }
     options = [text for name, value in given.items() for text in (name, str(value))]
     return [*options, "--cpu"] if settings.cpu_only else options

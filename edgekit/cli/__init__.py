@@ -7,7 +7,7 @@ import signal
 import sys
 
 from edgekit.cli.arguments import parser
-from edgekit.errors import EdgekitError, Unexpected
+from edgekit.errors import EdgekitError, SystemRefused, Unexpected
 
 TYPE_CHECKING = False  # not typing's own: see ``arguments``
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     connection failed. 4: a tool failed.
     """
     # Ended by someone, edgekit tidies up as it does on Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(TERMINATED))
     words = list(sys.argv[1:] if argv is None else argv)
     as_json, verbose = "--json" in words, "--verbose" in words
     try:
@@ -49,12 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone: nothing more can be said, and it is no failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if verbose:
+            _traceback()
+        _report(SystemRefused(error), as_json=as_json)
+        return SystemRefused.exit_code
     except Exception as error:
         _traceback()
         _report(Unexpected(error), as_json=as_json)
         return Unexpected.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was left half-written\n")
+        sys.stderr.write("interrupted\n")
         return INTERRUPTED
     return 0
 
@@ -65,9 +71,14 @@ def _report(error: EdgekitError, *, as_json: bool) -> None:
 
         _print_json(documents.error(error))
         return
-    sys.stderr.write(f"error: {error.message}\n")
+    sys.stderr.write(f"error: {_printable(error.message)}\n")
     if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+        sys.stderr.write(f"hint: {_printable(error.hint)}\n")
+
+
+def _printable(text: str) -> str:
+    """Messages quote files and devices: nothing in them may steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _traceback() -> None:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 PRECISIONS = ("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only")
 FORMATS = ("litert", "onnxruntime")
@@ -22,6 +22,9 @@ PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 class Parser(argparse.ArgumentParser):
     """Wrong usage is an error like any other: a message, a hint, exit code 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"`{self.prog} --help` shows how it is used")
@@ -111,6 +114,9 @@ def _bench(command: Parser) -> None:
     how.add_argument("--seconds", type=float, default=1.0, help="at least, per process (1)")
     how.add_argument("--processes", type=int, default=5, help="fresh processes (5)")
     how.add_argument("--threads", type=int, help="CPU threads (the recipe's)")
+    how.add_argument(
+        "--deadline", type=float, metavar="S", help="for all of it (15 minutes more than asked for)"
+    )
     how.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
     command.add_argument("--device-python", metavar="PATH", help="the Python to use there")
     command.add_argument("-o", "--output", type=_path, metavar="RESULT.json")

@@ -44,7 +44,7 @@ def inspect(arguments: Namespace) -> Output:
 def plan(arguments: Namespace) -> Output:
     """``edgekit plan``."""
     request = _request(arguments, calibration=not arguments.no_calibration)
-    made = pipeline.decide(request).plan
+    made = pipeline.decide(request)
     return documents.plan(made), partial(terminal.plan, made, request.profile)
 
 
@@ -93,6 +93,7 @@ def bench(arguments: Namespace) -> Output:
         processes=arguments.processes,
         threads=arguments.threads,
         cpu_only=arguments.cpu,
+        deadline_s=arguments.deadline,
     )
     with stages() as on_stage:
         result = field.measure(

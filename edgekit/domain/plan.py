@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from edgekit.domain.device import Format
 
-Fraction = Annotated[float, Meta(ge=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
 AboveZero = Annotated[float, Meta(gt=0)]
 
 CPU = "cpu"
@@ -28,7 +28,7 @@ class Goal(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The user's budgets; ``None`` leaves the device's own limit in force.
 
     Attributes:
-        max_accuracy_drop: absolute drop of the metric below the original's (0.01: one
+        max_accuracy_drop: how much worse the metric may get, in its own unit (0.01: one
             point of top-1).
     """
 
@@ -36,7 +36,7 @@ class Goal(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_size_mb: AboveZero | None = None
     max_memory_mb: AboveZero | None = None
     max_energy_mj: AboveZero | None = None
-    max_accuracy_drop: Fraction = 0.005
+    max_accuracy_drop: NotNegative = 0.005
     prefer: Prefer = Prefer.LATENCY
 
 

@@ -42,6 +42,7 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
         host_runtime: the runner's name of the runtime that executes it on the host.
         modules: a device runtime's name -> the Python module that provides it.
         tools: distributions whose versions decide the artifact's bytes.
+        pinned_tools: the same, for tools in environments of their own: name -> version.
     """
 
     format: Format
@@ -49,3 +50,4 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
     host_runtime: str
     modules: dict[str, str]
     tools: tuple[str, ...]
+    pinned_tools: dict[str, str] = {}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from edgekit import store
+from edgekit import fingerprint, store
 from edgekit.datasets import Dataset
 from edgekit.domain import Artifact, Format, Quantization, TensorBinding
-from edgekit.errors import ToolError
+from edgekit.errors import ConversionFailed, ToolError, ToolMissing
 from edgekit.formats import binding, host
 from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job
 from edgekit.sources import SourceModel
@@ -81,15 +81,27 @@ SPEC = FormatSpec(
     make=make,
     host_runtime=RUNTIME,
     modules=_MODULES,
+    pinned_tools={ONNX2TF.name: ONNX2TF.version},
     tools=("ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxsim"),
 )
 
 
 def _converted(job: Job) -> Path:
-    """The folder of the float conversion, kept between builds by the graph and the tool's pins."""
+    """The folder of the float conversion, kept between builds by all that decides it.
+
+    Raises:
+        ConversionFailed: no recipe can be made of this model in this format.
+    """
     root = (job.cache or job.folder) / "onnx2tf"
-    key = store.key([job.source.graph.read_bytes(), ONNX2TF.requirements.read_bytes()])
-    return store.make(root, key, partial(_convert, job.source))
+    key = store.key(
+        [job.source.graph.read_bytes(), ONNX2TF.requirements.read_bytes(), fingerprint.code()]
+    )
+    try:
+        return store.make(root, key, partial(_convert, job.source))
+    except ToolMissing:
+        raise
+    except ToolError as error:
+        raise ConversionFailed(error.message, error.hint) from error
 
 
 def _bindings(converted: Path) -> Bindings:

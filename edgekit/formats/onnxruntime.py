@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
+
+import numpy as np
 
 from edgekit.datasets import Dataset
 from edgekit.domain import Artifact, Format, Quantization
+from edgekit.errors import ToolError
 from edgekit.formats import binding, host
 from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job
+from edgekit.sources import random_feeds
 from edgekit.toolchain import isolation
 
 RUNTIME = "onnxruntime"
 _FILE = "model.onnx"
+_AGREES = 1e-3
 
 
 def make(job: Job) -> Artifact:
@@ -27,7 +33,7 @@ def make(job: Job) -> Artifact:
             _quantize, TOOL_LIMITS, job.source.graph, path, quantization, job.calibration
         )
     described = host.describe(path, RUNTIME)
-    extra = isolation.call(_mobile_files, TOOL_LIMITS, path) if job.mobile else ()
+    extra = _mobile(job, path) if job.mobile else ()
     return Artifact(
         path=_FILE,
         format=Format.ONNXRUNTIME,
@@ -37,6 +43,26 @@ def make(job: Job) -> Artifact:
         outputs=binding.direct(job.source.outputs, described.output_details, "output"),
         extra_files=extra,
     )
+
+
+def _mobile(job: Job, path: Path) -> tuple[str, ...]:
+    """What a mobile build needs, run once and compared with the ``.onnx`` it was made of.
+
+    Raises:
+        ToolError: it cannot be made, does not run, or gives something else.
+    """
+    names = isolation.call(_mobile_files, TOOL_LIMITS, path)
+    inputs, feeds = binding.identical(job.source.inputs), random_feeds(job.source.inputs)
+    with tempfile.TemporaryDirectory(prefix="edgekit-ort-") as scratch:
+        ran = [
+            binding.run(job.folder / name, RUNTIME, inputs, feeds, Path(scratch))
+            for name in (path.name, names[0])
+        ]
+    for name, expected in ran[0].items():
+        scale = float(np.max(np.abs(expected), initial=0.0)) or 1.0
+        if not np.allclose(ran[1][name], expected, rtol=0, atol=_AGREES * scale, equal_nan=True):
+            raise ToolError(f"{names[0]} gives another {name!r} than {path.name}")
+    return names
 
 
 def _quantize(

@@ -116,6 +116,7 @@ def _dynamic(source: Path, destination: Path, quantization: Quantization) -> Non
         str(destination),
         op_types_to_quantize=_DYNAMIC_OPERATORS,
         per_channel=quantization.granularity is Granularity.PER_CHANNEL,
+        reduce_range=quantization.reduced_range,
         weight_type=_TYPES[quantization.weights],
     )
 

@@ -264,7 +264,11 @@ def _variant_reason(profile: DeviceProfile, recipe: Recipe) -> tuple[str, ...]:
 
 def _tight(p: Prediction, goal: Goal) -> tuple[str, ...]:
     """Budgets that may be passed: inside the interval, to be settled by measuring."""
-    budgets = (("latency", p.latency_ms, goal.max_latency_ms, 1.0),)
+    budgets = (
+        ("latency", p.latency_ms, goal.max_latency_ms, 1.0),
+        ("memory", p.peak_memory_bytes, goal.max_memory_mb, 1e6),
+        ("energy", p.energy_mj, goal.max_energy_mj, 1.0),
+    )
     return tuple(
         f"the {what} budget of {budget:g} lies inside the interval: measure it on the device"
         for what, predicted, budget, unit in budgets

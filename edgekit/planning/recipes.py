@@ -97,7 +97,12 @@ def cpu_variants(
         None,
         Quantization(mode=Mode.FLOAT16, weights="float16", activations="float32"),
         static,
-        Quantization(mode=Mode.DYNAMIC, weights="int8", activations="float32"),
+        Quantization(
+            mode=Mode.DYNAMIC,
+            weights="int8",
+            activations="float32",
+            reduced_range=x86 and not vnni,
+        ),
         Quantization(mode=Mode.WEIGHT_ONLY, weights="int8", activations="float32"),
     )
 

@@ -86,9 +86,20 @@ def built(made: Built) -> Document:
         "attempts": [
             {**plain(attempt), "recipe": recipe(attempt.recipe)} for attempt in manifest.attempts
         ],
+        "notes": list(notes(manifest)),
         "elapsed_s": round(made.elapsed_s, 3),
         "cached": made.cached,
     }
+
+
+def notes(manifest: Manifest) -> tuple[str, ...]:
+    """What whoever built it should know: what was not tried, and what is not settled."""
+    plan_ = manifest.plan
+    untried = [r.recipe.label for r in plan_.rejected if "--calibration" in r.reason]
+    without = f"not tried for want of calibration data: {', '.join(untried)}" if untried else ""
+    chosen = (c for c in plan_.candidates if c.recipe == manifest.recipe)
+    open_ = [reason for c in chosen for reason in c.reasons if "inside the interval" in reason]
+    return tuple(note for note in (without, *open_) if note)
 
 
 def verified(path: str, sha256: str, manifest: Manifest) -> Document:

@@ -23,6 +23,7 @@ from edgekit.domain import (
     ValidationReport,
 )
 from edgekit.pipeline import Built
+from edgekit.report import documents
 
 HEAVIEST = 10
 _WIDTH = 100
@@ -172,6 +173,8 @@ def built(made: Built) -> RenderableType:
         spec = bound.artifact
         table.add_row(spec.name, f"{spec.dtype} {list(spec.shape)} {bound.layout or ''}{how}")
     table.add_row("golden", f"{manifest.golden.sample_count} vectors to be compared on the device")
+    for note in documents.notes(manifest):
+        table.add_row("note", note)
     seconds = f"{made.elapsed_s:.1f} s"
     table.add_row("took", "nothing had changed: from the cache" if made.cached else seconds)
     failed = [a for a in manifest.attempts if a.outcome is not Outcome.CHOSEN]
@@ -196,9 +199,10 @@ def validation(report: ValidationReport) -> str:
 
 def verified(path: str, sha256: str, manifest: Manifest) -> RenderableType:
     """A bundle that is whole."""
+    name = printable(manifest.model_name)
     return Text(
         f"{path} is whole: {len(manifest.digests) + 1} files, every digest is right.\n"
-        f"{manifest.model_name} for {manifest.device}: {manifest.recipe.label}\nbundle {sha256}"
+        f"{name} for {printable(manifest.device)}: {manifest.recipe.label}\nbundle {sha256}"
     )
 
 
@@ -254,11 +258,11 @@ def tools(rows: Iterable[tuple[str, str, str, str]]) -> RenderableType:
 
 def show(renderable: RenderableType) -> None:
     """Print to standard output; where nobody watches, as plain text of a fixed width."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if console.is_terminal:
         console.print(renderable)
         return
-    plain = Console(highlight=False, width=_WIDTH, color_system=None)
+    plain = Console(highlight=False, markup=False, emoji=False, width=_WIDTH, color_system=None)
     with plain.capture() as captured:
         plain.print(renderable)
     lines = [line.rstrip() for line in captured.get().splitlines()]
@@ -269,8 +273,21 @@ def _span(value: Range) -> str:
     return f"{value.mid:.3g} ({value.low:.2g} to {value.high:.2g})"
 
 
+class _Rows(Table):
+    """A table whose cells are shown as they are: no markup, no control characters."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        plain = (Text(printable(c)) if isinstance(c, str) else c for c in cells)
+        super().add_row(*plain, **options)
+
+
+def printable(text: str) -> str:
+    """Text that others wrote, without what could steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def _table(*columns: str, header: bool = True) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_header=header, pad_edge=False)
+    table = _Rows(box=box.SIMPLE_HEAD, show_header=header, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

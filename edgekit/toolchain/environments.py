@@ -110,6 +110,8 @@ def install(tool: Tool, *, installer: Installer | None = None, wheels: Path | No
     Raises:
         ToolMissing: it could not be built; nothing half-built counts as installed.
     """
+    if tool.installed:
+        return tool.python
     with _locked(tool.folder):
         if not tool.installed:
             chosen = installer or _configured_installer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import signal
@@ -18,6 +19,7 @@ from msgspec import Struct
 from edgekit.errors import ToolCrashed, ToolError, ToolTimeout
 
 GIB = 1024**3
+_LOG = logging.getLogger(__name__)
 _KEPT_BYTES = 256 * 1024
 _HINT_CHARACTERS = 2000
 
@@ -84,6 +86,7 @@ def run(
         finally:
             _kill_group(process)
         ended = Finished(status=process.returncode, stdout=_end(stdout), stderr=_end(stderr))
+    _LOG.debug("%s ended with %d and said:\n%s", what, ended.status, ended.said)
     if timed_out:
         raise ToolTimeout(f"{what} was ended after its limit of {limits.seconds:g} s", ended.said)
     if status < 0:

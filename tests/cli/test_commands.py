@@ -114,3 +114,10 @@ def test_push_and_bench_here(edgekit: Edgekit, digits_bundle: Path, tmp_path: Pa
 def test_toolchain_lists_what_it_runs(edgekit: Edgekit) -> None:
     (tool,) = edgekit("toolchain", "list", "--json").json["tools"]
     assert (tool["name"], tool["version"]) == ("onnx2tf", "2.6.9")
+
+
+def test_what_was_not_tried_is_said(edgekit: Edgekit, tmp_path: Path) -> None:
+    words = ("build", DIGITS_MODEL, "--device", "generic-x86-64", "-o", tmp_path / "x.edgekit")
+    document = edgekit(*words, "--format", "onnxruntime", "--no-cache", "--json").json
+    assert any("calibration" in note and "int8-static" in note for note in document["notes"])
+    assert document["validation"]["data"] == "random"

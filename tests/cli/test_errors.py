@@ -133,6 +133,7 @@ def test_an_output_that_is_a_folder_of_something_else(edgekit: Edgekit, tmp_path
         ("plan", DIGITS_MODEL, *PI, "--max-latency-ms", "-1"),
         ("plan", DIGITS_MODEL, *PI, "--max-latency-ms", "soon"),
         ("plan", DIGITS_MODEL, *PI, "--shape", "image"),
+        ("plan", DIGITS_MODEL, *PI, "--max-lat", "5"),
         ("push", CALIBRATION, "--on", "ftp://somewhere"),
     ],
 )
@@ -144,3 +145,9 @@ def test_verbose_shows_where_it_happened(edgekit: Edgekit, tmp_path: Path) -> No
     ran = edgekit("inspect", tmp_path / "absent.onnx", "--verbose")
     assert ran.code == 2
     assert "Traceback" in ran.stderr
+
+
+def test_a_folder_that_cannot_be_written(edgekit: Edgekit, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    words = ("build", DIGITS_MODEL, *PI, *DATA, "-o", "file/out.edgekit")
+    refused(edgekit, tmp_path, *words)

@@ -1,0 +1,49 @@
+"""What people see: names that others wrote are shown as they are, and steer nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekit.domain import ModelSummary, NodeSummary, TensorSpec
+from edgekit.report import terminal
+
+NASTY = "conv[/x]\x1b]0;owned\x07"
+
+
+def summary(name: str) -> ModelSummary:
+    node = NodeSummary(name, "Conv", 9, 9, 36, 4, 4, (1, 1, 2, 2))
+    tensor = TensorSpec(name, (1, 1, 2, 2), "float32")
+    return ModelSummary(
+        sha256="0",
+        name=name,
+        opset=13,
+        inputs=(tensor,),
+        outputs=(tensor,),
+        nodes=(node,),
+        parameters=9,
+        parameter_bytes=36,
+        macs=9,
+        activation_peak_bytes=32,
+        quantized=False,
+    )
+
+
+def test_markup_and_escapes_in_names_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show(terminal.summary(summary(NASTY), (NASTY,)))
+    shown = capsys.readouterr().out
+    assert "conv[/x]" in shown
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+
+
+def test_lines_end_where_their_text_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show(terminal.summary(summary("plain"), ()))
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line == line.rstrip() and len(line) <= 100 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 2**30, "5.00 GiB")]
+)
+def test_sizes(value: float, said: str) -> None:
+    assert terminal.size(value) == said
