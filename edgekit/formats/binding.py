@@ -109,29 +109,31 @@ def rebound(
     return tuple(made)
 
 
-def proven(
-    source: SourceModel, artifact: Path, runtime: str, folder: Path
-) -> tuple[tuple[TensorBinding, ...], tuple[TensorBinding, ...]]:
+Bindings = tuple[TensorBinding, ...]
+
+
+def proven(source: SourceModel, artifact: Path, runtime: str) -> tuple[Bindings, Bindings]:
     """Find how a converted float artifact's inputs and outputs relate to the source's.
+
+    Loads the artifact into this process: to be run by ``isolation.call``.
 
     Args:
         source: its probe says what the source gives.
         artifact: its conversion, in float.
         runtime: what runs the artifact.
-        folder: scratch space.
 
     Raises:
         ToolError: no way of feeding it gives the source's outputs.
     """
     feeds, expected = random_feeds(source.inputs), probed(source)
-    described = host.describe(artifact, runtime)
-    inputs = _paired(source.inputs, described.input_details, "input")
-    outputs = _paired(source.outputs, described.output_details, "output")
+    session = host.Session(artifact, runtime)
+    inputs = _paired(source.inputs, session.described.input_details, "input")
+    outputs = _paired(source.outputs, session.described.output_details, "output")
     nearest = float("inf")
     options = product(*(_fitting(spec.shape, detail.shape) for spec, detail in inputs))
     for tried in islice(options, _MAX_TRIES):
         bound = [bind(s, d, p) for (s, d), p in zip(inputs, tried, strict=True)]
-        got = run(artifact, runtime, bound, feeds, folder)
+        got = session.run({b.artifact.name: to_artifact(feeds[b.source.name], b) for b in bound})
         found = [_nearest(spec, detail, got, expected) for spec, detail in outputs]
         nearest = min(nearest, max(error for error, _ in found))
         if nearest <= _AGREES:

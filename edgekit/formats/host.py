@@ -6,6 +6,7 @@ else; what runs here is, to the byte, what runs on the device.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from edgekit import resources
 from edgekit.domain import AffineQuantization, TensorSpec
@@ -57,6 +59,41 @@ class Described(Struct, frozen=True, kw_only=True):
     input_details: tuple[Detail, ...]
     output_details: tuple[Detail, ...]
     runtime: RuntimeUsed
+
+
+class Session:
+    """An artifact loaded into this very process: only for code that ``isolation.call`` runs.
+
+    Raises:
+        Exception: whatever the runtime raises; it may also end the process.
+    """
+
+    def __init__(self, artifact: Path, runtime: str) -> None:
+        self._runner = _runner_module()
+        self._loaded = self._runner.ADAPTERS[runtime]((), 1, None)
+        self._runner.load(self._loaded, artifact)
+
+    @property
+    def described(self) -> Described:
+        return msgspec.convert(self._runner.description(self._loaded), Described)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """One inference; arrays by the artifact's own names."""
+        described = self.described
+        samples = [inputs[detail.name] for detail in described.input_details]
+        outputs = self._runner.run(self._loaded, samples)
+        names = [detail.name for detail in described.output_details]
+        return dict(zip(names, outputs, strict=True))
+
+
+def _runner_module() -> Any:
+    """The runner as a module: the same code that runs on the device."""
+    spec = importlib.util.spec_from_file_location("edgekit_runner", resources.runner())
+    if spec is None or spec.loader is None:
+        raise ToolError(f"the runner is not at {resources.runner()}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def describe(artifact: Path, runtime: str) -> Described:

@@ -42,8 +42,9 @@ def make(job: Job) -> Artifact:
     quantization = job.recipe.quantization
     if quantization is None:
         shutil.copyfile(float_path, path)
+        described = host.describe(path, RUNTIME)
     else:
-        isolation.call(
+        described = isolation.call(
             _quantize,
             TOOL_LIMITS,
             float_path,
@@ -52,7 +53,6 @@ def make(job: Job) -> Artifact:
             bindings.inputs,
             job.calibration,
         )
-    described = host.describe(path, RUNTIME)
     return Artifact(
         path=_FILE,
         format=Format.LITERT,
@@ -69,11 +69,12 @@ def _quantize(
     quantization: Quantization,
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset | None,
-) -> None:
+) -> host.Described:
     """What runs in a process of its own; only there are the tools imported."""
     from edgekit.formats.litert_quantizer import quantize
 
     quantize(source, destination, quantization, inputs, calibration)
+    return host.Session(destination, RUNTIME).described
 
 
 SPEC = FormatSpec(
@@ -127,7 +128,7 @@ def _convert(source: SourceModel, folder: Path) -> None:
         made = sorted(Path(scratch).glob("*_float32.tflite"))
         if not made:
             raise ToolError("onnx2tf ended without a .tflite")
-        inputs, outputs = binding.proven(source, made[0], RUNTIME, Path(scratch))
+        inputs, outputs = isolation.call(binding.proven, TOOL_LIMITS, source, made[0], RUNTIME)
         shutil.copyfile(made[0], folder / _FLOAT)
     encoded = msgspec.json.encode(Bindings(inputs=inputs, outputs=outputs))
     (folder / _BINDINGS).write_bytes(encoded)

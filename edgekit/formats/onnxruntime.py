@@ -28,11 +28,11 @@ def make(job: Job) -> Artifact:
     quantization = job.recipe.quantization
     if quantization is None:
         shutil.copyfile(job.source.graph, path)
+        described = host.describe(path, RUNTIME)
     else:
-        isolation.call(
+        described = isolation.call(
             _quantize, TOOL_LIMITS, job.source.graph, path, quantization, job.calibration
         )
-    described = host.describe(path, RUNTIME)
     extra = _mobile(job, path) if job.mobile else ()
     return Artifact(
         path=_FILE,
@@ -67,11 +67,12 @@ def _mobile(job: Job, path: Path) -> tuple[str, ...]:
 
 def _quantize(
     source: Path, destination: Path, quantization: Quantization, calibration: Dataset | None
-) -> None:
+) -> host.Described:
     """What runs in a process of its own; only there are the tools imported."""
     from edgekit.formats.onnxruntime_quantizer import quantize
 
     quantize(source, destination, quantization, calibration)
+    return host.Session(destination, RUNTIME).described
 
 
 def _mobile_files(path: Path) -> tuple[str, ...]:
