@@ -25,7 +25,7 @@ from edgekit.domain import TensorSpec
 from edgekit.errors import ModelError
 from edgekit.sources.feeds import Feeds, random_feeds
 from edgekit.sources.layout import channels_first
-from edgekit.sources.onnx_file import MIN_OPSET, Shapes, SourceModel
+from edgekit.sources.model import MIN_OPSET, Shapes, SourceModel
 
 _IR_VERSION = 8
 """New enough for opset 13, old enough for the runtimes devices still carry."""
