@@ -29,6 +29,7 @@ from edgekit.domain import (
 )
 from edgekit.errors import DataError, EdgekitError, ToolError, UsageError
 from edgekit.formats import binding, host
+from edgekit.formats.binding import largest_difference, largest_finite
 from edgekit.sources import SourceModel, random_feeds
 
 RANDOM_SAMPLES = 16
@@ -245,7 +246,7 @@ def _fidelity(bound: TensorBinding, expected: Array, got: Array) -> OutputFideli
         cosines.append(cosine(a, b))
         agreed += int(a.argmax() == b.argmax())
         worst = max(worst, largest_difference(a, b))
-        scale = max(scale, _scale(a))
+        scale = max(scale, largest_finite(a))
     return OutputFidelity(
         name=bound.source.name,
         cosine=float(np.mean(cosines)),
@@ -253,19 +254,6 @@ def _fidelity(bound: TensorBinding, expected: Array, got: Array) -> OutputFideli
         max_relative_error=min(worst / (scale or 1.0), sys.float_info.max),
         agreement=agreed / len(cosines),
     )
-
-
-def largest_difference(a: Array, b: Array) -> float:
-    """The largest absolute difference; what is equal does not differ, infinities included."""
-    with np.errstate(invalid="ignore"):
-        differences = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-    largest = float(np.max(differences, initial=0.0))
-    return np.inf if np.isnan(largest) else largest
-
-
-def _scale(values: Array) -> float:
-    """The largest finite absolute value."""
-    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
 
 
 def cosine(a: Array, b: Array) -> float:
@@ -373,7 +361,7 @@ def _tolerance(bound: TensorBinding, recipe: Recipe, got: Array, expected: Array
     share = _TOLERANCE.get(recipe.precision, _QUANTIZED_TOLERANCE)
     if recipe.accelerator != CPU:
         share = max(share, _ACCELERATED_TOLERANCE)
-    scale = _scale(expected) or 1.0
+    scale = largest_finite(expected) or 1.0
     finite = np.isfinite(expected) & np.isfinite(got)
     differences = np.abs(got[finite].astype(np.float64) - expected[finite])
     noise = float(np.median(differences)) if differences.size else 0.0

@@ -23,9 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: a check or gate failed. 2: bad input or usage. 3: the device or the
     connection failed. 4: a tool failed.
     """
-    # Ended by someone, edgekit tidies up as it does on Ctrl-C.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(TERMINATED))
+    _tidy_up_when_ended()
     words = list(sys.argv[1:] if argv is None else argv)
     as_json, verbose = "--json" in words, "--verbose" in words
     try:
@@ -65,20 +63,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _tidy_up_when_ended() -> None:
+    """Ended by someone, edgekit tidies up as on Ctrl-C; what nohup ignores stays ignored."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(TERMINATED))
+
+
 def _report(error: EdgekitError, *, as_json: bool) -> None:
     if as_json:
         from edgekit.report import documents
 
         _print_json(documents.error(error))
         return
-    sys.stderr.write(f"error: {_printable(error.message)}\n")
+    # Messages quote files and devices.
+    from edgekit.report.text import printable
+
+    sys.stderr.write(f"error: {printable(error.message)}\n")
     if error.hint:
-        sys.stderr.write(f"hint: {_printable(error.hint)}\n")
-
-
-def _printable(text: str) -> str:
-    """Messages quote files and devices: nothing in them may steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+        sys.stderr.write(f"hint: {printable(error.hint)}\n")
 
 
 def _traceback() -> None:

@@ -212,8 +212,23 @@ def _nearest(
 
 
 def _errors(bound: Sequence[TensorBinding], got: Array, expected: Array) -> Iterator[float]:
-    scale = float(np.max(np.abs(expected), initial=0.0)) or 1.0
     for binding in bound:
-        difference = np.abs(to_source(got, binding).astype(np.float64) - expected)
-        error = float(np.max(difference, initial=0.0)) / scale
-        yield error if np.isfinite(error) else float("inf")
+        yield relative_error(to_source(got, binding).astype(np.float64), expected)
+
+
+def relative_error(got: Array, expected: Array) -> float:
+    """The largest difference over the largest expected value."""
+    return largest_difference(got, expected) / (largest_finite(expected) or 1.0)
+
+
+def largest_difference(a: Array, b: Array) -> float:
+    """The largest absolute difference; what is equal does not differ, infinities included."""
+    with np.errstate(invalid="ignore"):
+        differences = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    largest = float(np.max(differences, initial=0.0))
+    return np.inf if np.isnan(largest) else largest
+
+
+def largest_finite(values: Array) -> float:
+    """The largest finite absolute value; 0 where there is none."""
+    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))

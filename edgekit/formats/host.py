@@ -6,7 +6,7 @@ else; what runs here is, to the byte, what runs on the device.
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,31 +69,22 @@ class Session:
     """
 
     def __init__(self, artifact: Path, runtime: str) -> None:
-        self._runner = _runner_module()
-        self._loaded = self._runner.ADAPTERS[runtime]((), 1, None)
-        self._runner.load(self._loaded, artifact)
+        # The code that runs on the device; not imported, which would leave bytecode beside it.
+        self._runner = runpy.run_path(str(resources.runner()), run_name="edgekit_runner")
+        self._loaded = self._runner["ADAPTERS"][runtime]((), 1, None)
+        self._runner["load"](self._loaded, artifact)
 
     @property
     def described(self) -> Described:
-        return msgspec.convert(self._runner.description(self._loaded), Described)
+        return msgspec.convert(self._runner["description"](self._loaded), Described)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """One inference; arrays by the artifact's own names."""
         described = self.described
         samples = [inputs[detail.name] for detail in described.input_details]
-        outputs = self._runner.run(self._loaded, samples)
+        outputs = self._runner["run"](self._loaded, samples)
         names = [detail.name for detail in described.output_details]
         return dict(zip(names, outputs, strict=True))
-
-
-def _runner_module() -> Any:
-    """The runner as a module: the same code that runs on the device."""
-    spec = importlib.util.spec_from_file_location("edgekit_runner", resources.runner())
-    if spec is None or spec.loader is None:
-        raise ToolError(f"the runner is not at {resources.runner()}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def describe(artifact: Path, runtime: str) -> Described:

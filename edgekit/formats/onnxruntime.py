@@ -7,8 +7,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from edgekit.datasets import Dataset
 from edgekit.domain import Artifact, Format, Quantization
 from edgekit.errors import ToolError
@@ -59,8 +57,7 @@ def _mobile(job: Job, path: Path) -> tuple[str, ...]:
             for name in (path.name, names[0])
         ]
     for name, expected in ran[0].items():
-        scale = float(np.max(np.abs(expected), initial=0.0)) or 1.0
-        if not np.allclose(ran[1][name], expected, rtol=0, atol=_AGREES * scale, equal_nan=True):
+        if binding.relative_error(ran[1][name], expected) > _AGREES:
             raise ToolError(f"{names[0]} gives another {name!r} than {path.name}")
     return names
 

@@ -24,6 +24,7 @@ from edgekit.domain import (
 )
 from edgekit.pipeline import Built
 from edgekit.report import documents
+from edgekit.report.text import printable
 
 HEAVIEST = 10
 _WIDTH = 100
@@ -279,11 +280,6 @@ class _Rows(Table):
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         plain = (Text(printable(c)) if isinstance(c, str) else c for c in cells)
         super().add_row(*plain, **options)
-
-
-def printable(text: str) -> str:
-    """Text that others wrote, without what could steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _table(*columns: str, header: bool = True) -> Table:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -121,3 +123,13 @@ def test_what_was_not_tried_is_said(edgekit: Edgekit, tmp_path: Path) -> None:
     document = edgekit(*words, "--format", "onnxruntime", "--no-cache", "--json").json
     assert any("calibration" in note and "int8-static" in note for note in document["notes"])
     assert document["validation"]["data"] == "random"
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    """`nohup edgekit build ...` outlives its terminal."""
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from edgekit.cli import main; main(['devices'])\n"
+        "assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
