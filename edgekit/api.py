@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import ArrayLike
 
-from edgekit import benchmarking, field, pipeline, profiles, store
+from edgekit import benchmarking, calibrations, field, pipeline, profiles, store
 from edgekit.benchmarking import LatencyFigures, Settings
 from edgekit.domain import BenchmarkResult, Goal, ModelSummary, Plan
 from edgekit.pipeline import Built, Request
@@ -50,7 +50,8 @@ def plan(
     """
     from edgekit import planning
 
-    return planning.plan(model.summary, profiles.find(device), goal or Goal(), choice)
+    profile, basis = profiles.find(device), calibrations.basis(device)
+    return planning.plan(model.summary, profile, goal or Goal(), choice, basis)
 
 
 def build(

@@ -30,8 +30,8 @@ _IN_PLACE = frozenset(
     | {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "BatchNormalization"}
 )
 
-_QLINEAR_WEIGHT = 3
-"""Where QLinearConv takes its weight, behind the input with its scale and zero point."""
+_WEIGHT = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "QLinearConv": 3}
+"""Where convolutions take their weight: QLinearConv behind the input, its scale and zero point."""
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 Tensors = Mapping[str, TensorSpec]
@@ -118,6 +118,7 @@ def _summary(
         output_shape=outputs[0].shape,
         group=group,
         channelwise=group > 1 and bool(inputs) and group == inputs[0].shape[1],
+        taps=_taps(node, tensors),
     )
 
 
@@ -128,13 +129,20 @@ def _attribute(node: NodeProto, name: str, default: int) -> int:
     return default
 
 
+def _taps(node: NodeProto, tensors: Tensors) -> int:
+    """Elements of the window: of a pooling by its attribute, of a convolution by its weight."""
+    if weight := _WEIGHT.get(node.op_type):
+        return prod(tensors[node.input[weight]].shape[2:])
+    return prod(next((a.ints for a in node.attribute if a.name == "kernel_shape"), ()))
+
+
 def _no_macs(_node: NodeProto, _tensors: Tensors, _output: TensorSpec) -> int:
     return 0
 
 
 def _conv_macs(node: NodeProto, tensors: Tensors, output: TensorSpec) -> int:
     """Each output element takes one weight of its filter per input channel and kernel element."""
-    weight = node.input[_QLINEAR_WEIGHT if node.op_type == "QLinearConv" else 1]
+    weight = node.input[_WEIGHT[node.op_type]]
     return output.elements * prod(tensors[weight].shape[1:])
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from edgekit import build_cache, bundle, fingerprint, resources, store
+from edgekit.calibrations import Basis
 from edgekit.domain import (
     CPU,
     SCHEMA_VERSION,
@@ -44,6 +45,7 @@ class Request(Struct, frozen=True, kw_only=True):
         evaluation: ``.npz`` that decides, with labels ``y`` or without.
         metric: its name; ``None`` chooses by the labels.
         plan: made before; ``None``: made from the goal and the choice.
+        basis: what predictions rest on.
     """
 
     model: Path
@@ -55,6 +57,7 @@ class Request(Struct, frozen=True, kw_only=True):
     evaluation: Path | None = None
     metric: str | None = None
     plan: Plan | None = None
+    basis: Basis = Basis()
 
 
 class Built(Struct, frozen=True, kw_only=True):
@@ -85,7 +88,7 @@ def decide(request: Request) -> Plan:
 def _planned(request: Request, summary: ModelSummary) -> Plan:
     """The plan that was given, if it is one for this model; else a new one."""
     if request.plan is None:
-        return plan(summary, request.profile, request.goal, request.choice)
+        return plan(summary, request.profile, request.goal, request.choice, request.basis)
     if request.plan.model_sha256 != summary.sha256:
         raise InputError(
             f"the plan was made for another model than {request.model.name}", "plan again"

@@ -63,9 +63,26 @@ class Process(_Event, tag="process", frozen=True, kw_only=True):
 
 
 class Memory(_Event, tag="memory", frozen=True, kw_only=True):
-    """The memory pass ended."""
+    """The memory pass ended.
+
+    Attributes:
+        before_bytes: before a runtime was loaded, where that was asked for.
+    """
 
     peak_memory_bytes: Bytes | None
+    before_bytes: Bytes | None = None
+
+
+class Swept(_Event, tag="swept", frozen=True, kw_only=True):
+    """One of many models was timed; ``windows_ns`` holds the median of each round.
+
+    Attributes:
+        error: why it could not be run; not clean yet.
+    """
+
+    model: Text
+    windows_ns: tuple[Nanoseconds, ...]
+    error: str | None = None
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -107,7 +124,7 @@ class Error(_Event, tag="error", frozen=True, kw_only=True):
     hint: str = ""
 
 
-Event = Golden | Process | Memory | Environment | Done | Error
+Event = Golden | Process | Memory | Swept | Environment | Done | Error
 _DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 

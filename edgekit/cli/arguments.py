@@ -63,7 +63,16 @@ def _path(text: str) -> Path:
 
 
 def _devices(command: Parser) -> None:
-    command.add_argument("name", nargs="?", metavar="NAME", help="show all of one device")
+    command.add_argument(
+        "words",
+        nargs="*",
+        metavar="[calibrate] NAME",
+        help="show all of one device, or measure small networks on it for better plans",
+    )
+    how = command.add_argument_group("calibrating")
+    _target(how)
+    how.add_argument("--minutes", type=float, default=2.0, help="of measuring there (2)")
+    how.add_argument("--device-python", metavar="PATH", help="the Python to use there")
 
 
 def _inspect(command: Parser) -> None:
@@ -132,7 +141,11 @@ def _toolchain(command: Parser) -> None:
 
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
-    "devices": ("what is known of the devices", "edgekit devices raspberry-pi-5", _devices),
+    "devices": (
+        "what is known of the devices; `calibrate` measures one",
+        "edgekit devices calibrate raspberry-pi-5 --on ssh://pi@raspberry",
+        _devices,
+    ),
     "inspect": (
         "size, multiply-accumulates, activation peak and operators of a model",
         "edgekit inspect model.onnx",
@@ -200,7 +213,7 @@ def _bundle(command: Parser) -> None:
     command.add_argument("bundle", type=_path, metavar="BUNDLE")
 
 
-def _target(command: Parser) -> None:
+def _target(command: argparse._ActionsContainer) -> None:
     command.add_argument(
         "--on",
         default="local",

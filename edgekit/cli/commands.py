@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgekit import bundle, pipeline, profiles, store
+from edgekit import bundle, calibrations, pipeline, profiles, store
 from edgekit.cli.progress import stages
-from edgekit.domain import Format, Goal, Prefer
+from edgekit.domain import DeviceProfile, Format, Goal, Prefer
 from edgekit.errors import DataError, UsageError
 from edgekit.planning import Choice
 from edgekit.report import documents, terminal
@@ -28,11 +28,39 @@ Output = tuple[Document, Callable[[], "RenderableType"]]
 
 def devices(arguments: Namespace) -> Output:
     """``edgekit devices``."""
-    if arguments.name:
-        profile = profiles.find(arguments.name)
-        return documents.device(profile), partial(terminal.device, profile)
+    match arguments.words:
+        case []:
+            pass
+        case ["calibrate", name]:
+            return _calibrate(arguments, profiles.find(name))
+        case [name]:
+            profile = profiles.find(name)
+            return documents.device(profile), partial(terminal.device, profile)
+        case words:
+            raise UsageError(
+                f"edgekit devices {' '.join(words)} is not understood",
+                "write `edgekit devices [NAME]` or `edgekit devices calibrate NAME --on TARGET`",
+            )
     found = tuple(profiles.find(name) for name in profiles.names())
     return documents.devices(found), partial(terminal.devices, found)
+
+
+def _calibrate(arguments: Namespace, profile: DeviceProfile) -> Output:
+    from edgekit import calibrating
+
+    settings = calibrating.Settings(seconds=arguments.minutes * 60)
+    with stages() as on_stage:
+        found = calibrating.calibrate(
+            profile,
+            arguments.on,
+            store.default_root(),
+            settings,
+            python=arguments.device_python,
+            accept_new=arguments.accept_new,
+            on_stage=on_stage,
+        )
+    path = calibrations.save(found)
+    return documents.calibrated(found, path), partial(terminal.calibrated, found, path)
 
 
 def inspect(arguments: Namespace) -> Output:
@@ -151,6 +179,7 @@ def _request(arguments: Namespace, *, calibration: bool) -> pipeline.Request:
             precisions=tuple(arguments.precision),
         ),
         shapes=_shapes(arguments.shape),
+        basis=calibrations.basis(arguments.device),
     )
 
 

@@ -12,6 +12,15 @@ from edgekit.domain.artifact import (
     TensorBinding,
     ValidationReport,
 )
+from edgekit.domain.calibration import (
+    CALIBRATION_VERSION,
+    Calibration,
+    Kernel,
+    MemoryUse,
+    Rates,
+    RuntimeCalibration,
+    Scaling,
+)
 from edgekit.domain.device import (
     MIB,
     Accelerator,
@@ -56,6 +65,7 @@ from edgekit.domain.plan import (
 )
 
 __all__ = [
+    "CALIBRATION_VERSION",
     "CPU",
     "MIB",
     "SCHEMA_VERSION",
@@ -64,6 +74,7 @@ __all__ = [
     "Artifact",
     "Attempt",
     "BenchmarkResult",
+    "Calibration",
     "Candidate",
     "Cpu",
     "CpuCluster",
@@ -79,8 +90,10 @@ __all__ = [
     "Golden",
     "GoldenResult",
     "Granularity",
+    "Kernel",
     "Manifest",
     "Memory",
+    "MemoryUse",
     "Mode",
     "ModelSummary",
     "NodeSummary",
@@ -94,9 +107,12 @@ __all__ = [
     "ProcessSamples",
     "Quantization",
     "Range",
+    "Rates",
     "Recipe",
     "Rejection",
     "Requirement",
+    "RuntimeCalibration",
+    "Scaling",
     "Storage",
     "Target",
     "TensorBinding",

@@ -34,6 +34,7 @@ class NodeSummary(Struct, frozen=True, forbid_unknown_fields=True):
         output_shape: shape of the first output.
         group: the convolution's groups (1 for all others).
         channelwise: each channel convolved on its own (depthwise).
+        taps: elements of the window of a convolution or a pooling (3x3: 9); 1 for all others.
     """
 
     name: str
@@ -46,6 +47,7 @@ class NodeSummary(Struct, frozen=True, forbid_unknown_fields=True):
     output_shape: tuple[int, ...]
     group: int = 1
     channelwise: bool = False
+    taps: int = 1
 
 
 class ModelSummary(Struct, frozen=True, forbid_unknown_fields=True):

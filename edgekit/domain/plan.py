@@ -83,6 +83,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         accelerator: the accelerator's name in the profile, or ``cpu``.
         quantization: ``None`` for float32.
         threads: CPU threads the runtime is given.
+        power_mode: the device's power mode that is assumed; ``None``: its default one.
     """
 
     format: Format
@@ -90,6 +91,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     accelerator: str = CPU
     quantization: Quantization | None = None
     threads: int = 1
+    power_mode: str | None = None
 
     @property
     def precision(self) -> str:
@@ -141,10 +143,15 @@ class Rejection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The decision: candidates in the order they are to be tried, and what was rejected."""
+    """The decision: candidates in the order they are to be tried, and what was rejected.
+
+    Attributes:
+        basis: what the predictions rest on, in words: a calibration, or the profile alone.
+    """
 
     model_sha256: str
     device: str
     goal: Goal
     candidates: tuple[Candidate, ...]
     rejected: tuple[Rejection, ...]
+    basis: str = ""

@@ -1,14 +1,12 @@
-"""What a recipe should cost on a device: a roofline per node, with intervals.
+"""What a recipe should cost on a device: latency per node, memory, size and energy, as intervals.
 
-Williams, Waterman, Patterson: "Roofline: an insightful visual performance model", CACM
-52(4), 2009. A node takes the longer of its arithmetic at the runtime's efficiency and
-its bytes at the memory's bandwidth, plus what the runtime spends to dispatch it. The
-efficiencies are careful defaults, not calibrated on the device: the intervals say so.
+On the CPU a node costs its quantities (``kernels``) at the prices of a calibration
+(``rates``): the device's own, or the shipped one scaled to it. On an accelerator it takes
+the longer of its arithmetic and its traffic, and a dispatch (Williams, Waterman,
+Patterson: "Roofline", CACM 52(4), 2009): nobody has measured those here.
 """
 
 from __future__ import annotations
-
-from enum import Enum
 
 from msgspec import Struct
 
@@ -16,180 +14,119 @@ from edgekit.domain import (
     CPU,
     MIB,
     Accelerator,
-    CpuCluster,
+    Calibration,
     DeviceProfile,
+    Family,
     Format,
+    MemoryUse,
     Mode,
     ModelSummary,
     NodeSummary,
+    PowerMode,
     Prediction,
     Range,
+    Rates,
     Recipe,
+    Scaling,
 )
-
-
-class OpFamily(Enum):
-    """Operators whose kernels reach about the same share of the peak."""
-
-    CONV = "conv"
-    DEPTHWISE = "depthwise"
-    DENSE = "dense"
-    RECURRENT = "recurrent"
-    OTHER = "other"
-
-
-_FAMILIES = {
-    "Conv": OpFamily.CONV,
-    "ConvTranspose": OpFamily.CONV,
-    "ConvInteger": OpFamily.CONV,
-    "QLinearConv": OpFamily.CONV,
-    "Gemm": OpFamily.DENSE,
-    "MatMul": OpFamily.DENSE,
-    "MatMulInteger": OpFamily.DENSE,
-    "QLinearMatMul": OpFamily.DENSE,
-    "LSTM": OpFamily.RECURRENT,
-    "GRU": OpFamily.RECURRENT,
-    "RNN": OpFamily.RECURRENT,
-}
-
-FUSED = frozenset(
-    {"Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSwish", "BatchNormalization", "Pad"}
-    | {"Constant", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
-    | {"QuantizeLinear", "DequantizeLinear"}
-)
-"""Runtimes fold these into their neighbours: no dispatch and no traffic of their own."""
-
-_EFFICIENCY = {
-    "x86_64": {
-        (Format.LITERT, "float32"): 0.45,
-        (Format.LITERT, "int8-static"): 0.25,
-        (Format.LITERT, "int8-dynamic"): 0.22,
-        (Format.ONNXRUNTIME, "float32"): 0.55,
-        (Format.ONNXRUNTIME, "float16"): 0.25,
-        (Format.ONNXRUNTIME, "int8-static"): 0.33,
-        (Format.ONNXRUNTIME, "int8-dynamic"): 0.30,
-    },
-    "aarch64": {
-        (Format.LITERT, "float32"): 0.60,
-        (Format.LITERT, "int8-static"): 0.45,
-        (Format.LITERT, "int8-dynamic"): 0.40,
-        (Format.ONNXRUNTIME, "float32"): 0.55,
-        (Format.ONNXRUNTIME, "float16"): 0.25,
-        (Format.ONNXRUNTIME, "int8-static"): 0.30,
-        (Format.ONNXRUNTIME, "int8-dynamic"): 0.27,
-    },
-}
-"""Share of the core's peak that convolutions reach, by architecture, format and precision.
-
-x86: from ResNet-20 on AVX-512 VNNI. Arm: estimates; XNNPACK, which LiteRT runs on, has
-direct int8 convolutions there where ONNX Runtime goes through im2col. Weights that are
-only stored in fewer bits are unpacked when the model is loaded, and compute as float32.
-"""
-
-_STORED_ONLY = {(Format.LITERT, "float16"), (Format.LITERT, "int8-weight-only")} | {
-    (Format.ONNXRUNTIME, "int8-weight-only")
-}
-
-_FAMILY_FACTOR = {
-    OpFamily.CONV: 1.0,
-    OpFamily.DEPTHWISE: 0.25,
-    OpFamily.DENSE: 0.6,
-    OpFamily.RECURRENT: 0.3,
-    OpFamily.OTHER: 1.0,
-}
-
-_DYNAMIC_CONV_FACTOR = {Format.LITERT: 0.5, Format.ONNXRUNTIME: 0.06}
-"""ONNX Runtime's ConvInteger is an unfused fallback: 5.2 ms where float takes 0.74 (ResNet-20)."""
-
-_DISPATCH_NS = {Format.LITERT: 1500.0, Format.ONNXRUNTIME: 2500.0, Format.COREML: 2500.0}
-_DISPATCH_CLOCK_MHZ = 3000.0
-_ELEMENT_CYCLES = 0.25
-"""Cycles per output element of operators without multiply-accumulates, vectorised."""
+from edgekit.planning import kernels, rates
+from edgekit.planning.kernels import Family as OpFamily
 
 _ACCELERATOR_EFFICIENCY = 0.15
 _ACCELERATOR_DISPATCH_NS = 8_000.0
 _ACCELERATOR_CALL_NS = 150_000.0
-_RUNTIME_BYTES = {Format.LITERT: 12 * MIB, Format.ONNXRUNTIME: 30 * MIB, Format.COREML: 20 * MIB}
 _ACCELERATOR_RUNTIME_BYTES = 400 * MIB
 _NODE_BYTES = {Format.LITERT: 220, Format.ONNXRUNTIME: 330, Format.COREML: 300}
 _UNCALIBRATED = (0.4, 2.5)
-"""Low and high of an uncalibrated latency, as factors of the expected value."""
+"""Low and high of a latency that was not calibrated, as factors of the expected value."""
+
+_UNCALIBRATED_MEMORY = 2.0
+_CALIBRATED_MEMORY_SPREAD = (0.85, 1.15)
+_OWN_PROCESS = (Family.ANDROID, Family.APPLE)
+"""Here the runtime is a part of the application: no Python of the runner's beside it."""
+
+
+class _Speed(Struct, frozen=True, kw_only=True):
+    """What a recipe runs on: the prices of its kernels and what its threads make of them.
+
+    Attributes:
+        cores: how many of the fastest cores the threads amount to.
+        share: of the clock that the prices are for.
+    """
+
+    rates: Rates
+    scaling: Scaling
+    threads: int
+    cores: float
+    share: float
+    spread: tuple[float, float]
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """What a recipe runs on, at the device's default power mode: rates in operations per ns."""
+    """Peak rates of an accelerator in a power mode, in operations and bytes per nanosecond."""
 
     macs_per_ns: float
-    clock_ghz: float
     bytes_per_ns: float
-    watts: float
-    idle_watts: float
-    architecture: str
 
 
-def predict(summary: ModelSummary, profile: DeviceProfile, recipe: Recipe) -> Prediction:
-    """Latency, peak memory, artifact size and energy of one inference."""
-    machine = machine_of(profile, recipe)
-    busy_ns = sum(node_ns(node, recipe, machine) for node in summary.nodes)
-    # Where every node is folded into another, one of them is still run.
-    latency_ms = (busy_ns or _dispatch_ns(recipe, machine)) / 1e6
-    if recipe.accelerator != CPU:
-        latency_ms += _ACCELERATOR_CALL_NS / 1e6
+def predict(
+    summary: ModelSummary,
+    profile: DeviceProfile,
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+) -> Prediction:
+    """Latency, peak memory, artifact size and energy of one inference.
+
+    Args:
+        summary: the network.
+        profile: the device.
+        recipe: format, precision, accelerator, threads and power mode.
+        calibration: of this very device; ``None``: the profile's numbers serve.
+    """
+    latency_ms = sum(node_costs(summary, profile, recipe, calibration))
+    latency_ms += _call_ns(summary, profile, recipe, calibration) / 1e6
     low, high = _UNCALIBRATED
+    if recipe.accelerator == CPU:
+        low, high = _speed(profile, recipe, calibration).spread
     latency = Range(latency_ms * low, latency_ms, latency_ms * high)
-    # Watts times milliseconds are millijoules.
-    energy = (latency_ms * machine.watts, latency.high * machine.watts)
     size = size_bytes(summary, recipe)
     return Prediction(
         latency_ms=latency,
-        peak_memory_bytes=_memory(summary, recipe, size),
+        peak_memory_bytes=_memory(summary, profile, recipe, size, calibration),
         size_bytes=Range(size * 0.95, size, size * 1.1 + 4096),
-        energy_mj=Range(latency.low * (machine.watts - machine.idle_watts) / 2, *energy),
+        energy_mj=_energy(profile, recipe, latency),
     )
 
 
-def family(node: NodeSummary) -> OpFamily:
-    """Which kernels run a node."""
-    if node.op in ("Conv", "QLinearConv") and node.channelwise:
-        return OpFamily.DEPTHWISE
-    return _FAMILIES.get(node.op, OpFamily.OTHER)
+def node_costs(
+    summary: ModelSummary,
+    profile: DeviceProfile,
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+) -> tuple[float, ...]:
+    """Milliseconds of each node of ``summary.nodes``, in order; 0 for one that is folded away."""
+    if recipe.accelerator != CPU:
+        machine = machine_of(profile, recipe)
+        return tuple(_accelerated_ns(node, recipe, machine) / 1e6 for node in summary.nodes)
+    speed = _speed(profile, recipe, calibration)
+    total = sum(_weight_bytes(node, recipe) for node in summary.nodes)
+    return tuple(_cpu_ns(node, speed, total) / 1e6 for node in summary.nodes)
+
+
+def mode_of(profile: DeviceProfile, recipe: Recipe) -> PowerMode:
+    """The power mode that a recipe assumes: the one it names, else the device's default."""
+    named = [mode for mode in profile.power.modes if mode.name == recipe.power_mode]
+    return (named or list(profile.power.modes))[0]
 
 
 def machine_of(profile: DeviceProfile, recipe: Recipe) -> Machine:
-    """The peak rates that the recipe's precision and processor have on the device."""
-    mode = profile.power.modes[0]
-    bandwidth = profile.memory.bandwidth_gb_per_s
-    cluster = profile.cpu.clusters[0]
-    clock = cluster.max_clock_mhz / 1000 * mode.cpu_share
-    if recipe.accelerator == CPU:
-        per_cycle = _macs_per_cycle(cluster, recipe)
-        macs = per_cycle * clock * _speedup(min(recipe.threads, cluster.cores))
-    else:
-        (found,) = [a for a in profile.accelerators if a.name == recipe.accelerator]
-        macs = _accelerator_tops(found, recipe) / 2 * 1000 * mode.accelerator_share
+    """What the recipe's accelerator reaches at most in its precision and power mode."""
+    (found,) = [a for a in profile.accelerators if a.name == recipe.accelerator]
+    share = mode_of(profile, recipe).accelerator_share
     return Machine(
-        macs_per_ns=macs,
-        clock_ghz=clock,
-        bytes_per_ns=bandwidth,
-        watts=mode.watts,
-        idle_watts=min(profile.power.idle_watts, mode.watts),
-        architecture=profile.cpu.architecture,
+        macs_per_ns=_accelerator_tops(found, recipe) / 2 * 1000 * share,
+        bytes_per_ns=profile.memory.bandwidth_gb_per_s,
     )
-
-
-def node_ns(node: NodeSummary, recipe: Recipe, machine: Machine) -> float:
-    """One node's time in nanoseconds."""
-    if node.op in FUSED:
-        return 0.0
-    accelerated = recipe.accelerator != CPU
-    efficiency = _ACCELERATOR_EFFICIENCY
-    if not accelerated:
-        efficiency = _efficiency(recipe, machine.architecture) * _factor(node, recipe)
-    arithmetic = node.macs / (machine.macs_per_ns * efficiency)
-    if not node.macs and not accelerated:
-        arithmetic = node.output_elements * _ELEMENT_CYCLES / machine.clock_ghz
-    traffic = _node_bytes(node, recipe) / machine.bytes_per_ns
-    return max(arithmetic, traffic) + _dispatch_ns(recipe, machine)
 
 
 def size_bytes(summary: ModelSummary, recipe: Recipe) -> float:
@@ -198,66 +135,134 @@ def size_bytes(summary: ModelSummary, recipe: Recipe) -> float:
     return weights + _NODE_BYTES[recipe.format] * len(summary.nodes)
 
 
-def _memory(summary: ModelSummary, recipe: Recipe, size: float) -> Range:
-    """Weights, the arena of live activations, and the runtime itself."""
-    static = recipe.quantization is not None and recipe.quantization.mode is Mode.STATIC
-    arena = summary.activation_peak_bytes * (0.25 if static else 1.0)
-    runtime = _RUNTIME_BYTES[recipe.format]
-    runtime += _ACCELERATOR_RUNTIME_BYTES if recipe.accelerator != CPU else 0
-    packed = size * 2
-    return Range(size + arena, runtime + packed + arena, runtime * 2 + packed * 1.5 + arena * 2)
+def _speed(profile: DeviceProfile, recipe: Recipe, calibration: Calibration | None) -> _Speed:
+    mode = mode_of(profile, recipe)
+    measured = rates.measured(calibration, recipe)
+    return _Speed(
+        rates=measured or rates.scaled(profile, recipe),
+        scaling=rates.scaling(calibration, recipe),
+        threads=recipe.threads,
+        cores=_cores(profile, recipe.threads, mode),
+        # A calibration was made in the mode that the device is in by default.
+        share=mode.cpu_share / (profile.power.modes[0].cpu_share if measured else 1.0),
+        spread=measured.spread if measured else _UNCALIBRATED,
+    )
 
 
-def _dispatch_ns(recipe: Recipe, machine: Machine) -> float:
+def _cores(profile: DeviceProfile, threads: int, mode: PowerMode) -> float:
+    """How many of the fastest cores ``threads`` amount to.
+
+    Work is dealt out evenly, so the slowest core that takes part decides.
+    """
+    clusters = [(c.max_clock_mhz * c.macs_per_cycle.float32, c.cores) for c in profile.cpu.clusters]
+    fastest = clusters[0][0]
+    cores = sorted((speed for speed, count in clusters for _ in range(count)), reverse=True)
+    used = cores[: max(1, min(threads, mode.cpu_cores or len(cores)))]
+    return len(used) * used[-1] / fastest
+
+
+def _cpu_ns(node: NodeSummary, speed: _Speed, weight_bytes: float) -> float:
+    """One node on the CPU: its quantities at their prices, less what other threads take on."""
+    kind = kernels.family(node)
+    if kind is OpFamily.FOLDED:
+        return 0.0
+    # What no calibration network has, or no tool could make, is taken for a matrix product.
+    priced = speed.rates.kernels
+    kernel = priced.get(kind.value, priced[OpFamily.POINTWISE.value])
+    amounts = kernels.quantities(node, kernel, weight_bytes)
+    alone = sum(kernel.ns.get(name, 0.0) * amount for name, amount in amounts.items())
+    if speed.threads > 1:
+        serial = speed.scaling.serial
+        alone = alone * (serial + (1 - serial) / speed.cores) + speed.scaling.sync_ns
+    return alone / speed.share
+
+
+def _call_ns(
+    summary: ModelSummary,
+    profile: DeviceProfile,
+    recipe: Recipe,
+    calibration: Calibration | None,
+) -> float:
+    """What one inference costs beside its nodes."""
     if recipe.accelerator != CPU:
-        return _ACCELERATOR_DISPATCH_NS
-    return _DISPATCH_NS[recipe.format] * _DISPATCH_CLOCK_MHZ / 1000 / machine.clock_ghz
+        return _ACCELERATOR_CALL_NS
+    speed = _speed(profile, recipe, calibration)
+    taken = sum(spec.elements for spec in summary.inputs)
+    given = sum(spec.elements for spec in summary.outputs)
+    called = speed.rates.call_ns + speed.rates.input_ns * taken + speed.rates.output_ns * given
+    return called / speed.share
 
 
-def _macs_per_cycle(cluster: CpuCluster, recipe: Recipe) -> float:
-    rates = cluster.macs_per_cycle
-    if recipe.precision in ("int8-static", "int8-dynamic"):
-        return rates.int8
-    return rates.float32
-
-
-def _efficiency(recipe: Recipe, architecture: str) -> float:
-    key = (recipe.format, recipe.precision)
-    return _EFFICIENCY[architecture][(recipe.format, "float32") if key in _STORED_ONLY else key]
+def _accelerated_ns(node: NodeSummary, recipe: Recipe, machine: Machine) -> float:
+    if kernels.family(node) is OpFamily.FOLDED:
+        return 0.0
+    arithmetic = node.macs / (machine.macs_per_ns * _ACCELERATOR_EFFICIENCY)
+    traffic = _node_bytes(node, recipe) / machine.bytes_per_ns
+    return max(arithmetic, traffic) + _ACCELERATOR_DISPATCH_NS
 
 
 def _accelerator_tops(accelerator: Accelerator, recipe: Recipe) -> float:
     tops = accelerator.tops
     by_precision = {"int8-static": tops.int8, "float16": tops.float16, "float32": tops.float32}
-    return by_precision[recipe.precision] or 0.001
+    return by_precision.get(recipe.precision) or 0.001
 
 
-def _speedup(threads: int) -> float:
-    """Amdahl with a tenth serial: what runtimes reach on networks of this size."""
-    return threads / (1 + 0.1 * (threads - 1))
+def _memory(
+    summary: ModelSummary,
+    profile: DeviceProfile,
+    recipe: Recipe,
+    size: float,
+    calibration: Calibration | None,
+) -> Range:
+    """The runtime, the weights as it keeps them, and the arena of live activations."""
+    use, measured = rates.memory(calibration, recipe)
+    arena = summary.activation_peak_bytes * (0.25 if _is_static(recipe) else 1.0)
+    base = use.base_bytes
+    if profile.family in _OWN_PROCESS:
+        base -= rates.process_bytes(calibration)
+    base += _ACCELERATOR_RUNTIME_BYTES if recipe.accelerator != CPU else 0
+    mid = base + _model_bytes(use, size, arena)
+    # Whatever the runtime does, it holds the weights and the activations once.
+    least = min(mid, size + arena)
+    low, high = _CALIBRATED_MEMORY_SPREAD if measured else (0.0, _UNCALIBRATED_MEMORY)
+    return Range(max(least, low * mid), mid, mid * high)
 
 
-def _factor(node: NodeSummary, recipe: Recipe) -> float:
-    kind = family(node)
-    factor = _FAMILY_FACTOR[kind]
-    if recipe.precision == "int8-dynamic" and kind in (OpFamily.CONV, OpFamily.DEPTHWISE):
-        factor *= _DYNAMIC_CONV_FACTOR[recipe.format]
-    return factor
+def _model_bytes(use: MemoryUse, size: float, arena: float) -> float:
+    return use.per_weight_byte * size + use.per_arena_byte * arena
+
+
+def _energy(profile: DeviceProfile, recipe: Recipe, latency: Range) -> Range:
+    """Watts times milliseconds are millijoules.
+
+    The processor that works draws what the mode allows it; idle cores draw their part of
+    the idle power. Low: half of what is above idle. High: all that the mode allows.
+    """
+    mode = mode_of(profile, recipe)
+    idle = min(profile.power.idle_watts, mode.watts)
+    busy = mode.watts
+    if recipe.accelerator == CPU:
+        cores = mode.cpu_cores or profile.cpu.cores
+        busy = idle + (mode.watts - idle) * (0.25 + 0.75 * min(1.0, recipe.threads / cores))
+    low = latency.low * (busy - idle) / 2 or latency.low * busy / 4
+    return Range(low, latency.mid * busy, latency.high * mode.watts)
+
+
+def _is_static(recipe: Recipe) -> bool:
+    return recipe.quantization is not None and recipe.quantization.mode is Mode.STATIC
 
 
 def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
     """Quantized weights carry a scale, a zero point and an int32 bias per channel."""
-    quantized = node.macs and node.parameters and recipe.quantization is not None
-    if not quantized:
+    quantization = recipe.quantization
+    if quantization is None or not (node.macs and node.parameters):
         return node.parameter_bytes
-    if recipe.precision == "float16":
+    if quantization.mode is Mode.FLOAT16:
         return node.parameter_bytes / 2
-    convolved = family(node) in (OpFamily.CONV, OpFamily.DEPTHWISE)
-    channels = node.output_shape[1 if convolved else -1] if node.output_shape else 1
-    return node.parameters + 12.0 * channels
+    bits = 4 if quantization.weights == "int4" else 8
+    return node.parameters * bits / 8 + 12.0 * kernels.channels(node)
 
 
 def _node_bytes(node: NodeSummary, recipe: Recipe) -> float:
-    static = recipe.precision == "int8-static"
-    activations = (node.input_elements + node.output_elements) * (1 if static else 4)
+    activations = (node.input_elements + node.output_elements) * (1 if _is_static(recipe) else 4)
     return activations + _weight_bytes(node, recipe)

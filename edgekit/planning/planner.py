@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from edgekit.calibrations import Basis
 from edgekit.domain import (
     CPU,
     MIB,
+    Calibration,
     Candidate,
     DeviceProfile,
     Format,
@@ -26,12 +28,10 @@ from edgekit.domain import (
     Rejection,
 )
 from edgekit.errors import GoalError, InputError
-from edgekit.planning import cost
-from edgekit.planning.cost import OpFamily
+from edgekit.planning import cost, kernels, rates
 from edgekit.planning.recipes import INT8_NATIVE, MAKES, Unreachable, recipes
 
 _ACCURACY_ORDER = ("float32", "float16", "int8-weight-only", "int8-dynamic", "int8-static")
-_QUANTIZES_DYNAMICALLY = frozenset({OpFamily.DENSE, OpFamily.RECURRENT})
 
 _POSSIBLE: tuple[tuple[str, Callable[[Prediction], Range], float], ...] = (
     ("{} ms", lambda p: p.latency_ms, 1),
@@ -57,7 +57,11 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 
 def plan(
-    summary: ModelSummary, profile: DeviceProfile, goal: Goal, choice: Choice | None = None
+    summary: ModelSummary,
+    profile: DeviceProfile,
+    goal: Goal,
+    choice: Choice | None = None,
+    basis: Basis | None = None,
 ) -> Plan:
     """Decide what to build.
 
@@ -65,7 +69,8 @@ def plan(
         InputError: the device takes no format that edgekit makes or that was asked for.
         GoalError: nothing can meet the goal; the message says what would be possible.
     """
-    choice = choice or Choice()
+    choice, basis = choice or Choice(), basis or Basis()
+    calibration = basis.calibration
     _check_formats(profile, choice)
     candidates: list[Candidate] = []
     rejected: list[Rejection] = []
@@ -73,13 +78,13 @@ def plan(
         if isinstance(recipe, Unreachable):
             rejected.append(_unreachable(recipe))
             continue
-        prediction = cost.predict(summary, profile, recipe)
+        prediction = cost.predict(summary, profile, recipe, calibration)
         if unfit := _unfit(summary, recipe, choice):
             rejected.append(Rejection(recipe=recipe, reason=unfit))
         elif reason := _over(prediction, profile, goal):
             rejected.append(Rejection(recipe=recipe, reason=reason, prediction=prediction))
         else:
-            reasons = _reasons(summary, profile, recipe, prediction, goal)
+            reasons = _reasons(summary, profile, recipe, prediction, goal, calibration)
             candidates.append(Candidate(recipe=recipe, prediction=prediction, reasons=reasons))
     candidates, unpaid = _paying(candidates, goal)
     made = Plan(
@@ -88,6 +93,7 @@ def plan(
         goal=goal,
         candidates=tuple(sorted(candidates, key=_order(goal))),
         rejected=(*rejected, *unpaid),
+        basis=basis.said,
     )
     if not made.candidates:
         raise _impossible(made)
@@ -139,7 +145,7 @@ def _unfit(summary: ModelSummary, recipe: Recipe, choice: Choice) -> str | None:
 
 def _dynamic_unfit(summary: ModelSummary) -> str | None:
     """ONNX Runtime gains from dynamic int8 in matrix products only."""
-    dense = sum(n.macs for n in summary.nodes if cost.family(n) in _QUANTIZES_DYNAMICALLY)
+    dense = sum(n.macs for n in summary.nodes if kernels.is_product(n))
     if 2 * dense < summary.macs:
         share = 1 - dense / summary.macs
         return (
@@ -227,13 +233,19 @@ def _order(goal: Goal) -> Callable[[Candidate], tuple[float, float, float, str]]
 
 
 def _reasons(
-    summary: ModelSummary, profile: DeviceProfile, recipe: Recipe, p: Prediction, goal: Goal
+    summary: ModelSummary,
+    profile: DeviceProfile,
+    recipe: Recipe,
+    p: Prediction,
+    goal: Goal,
+    calibration: Calibration | None,
 ) -> tuple[str, ...]:
     """Why a candidate stands where it stands, as a person would say it."""
+    known = "calibrated" if rates.measured(calibration, recipe) else "not calibrated on the device"
     where = recipe.accelerator if recipe.accelerator != CPU else profile.cpu.clusters[0].core
     return (
         f"{p.latency_ms.mid:.3g} ms expected on {where} ({p.latency_ms.low:.2g} to "
-        f"{p.latency_ms.high:.2g}, not calibrated on the device)",
+        f"{p.latency_ms.high:.2g}, {known})",
         f"{p.size_bytes.mid / 1e6:.3g} MB against {summary.parameter_bytes / 1e6:.3g} MB of "
         "weights in the source",
         *_variant_reason(profile, recipe),

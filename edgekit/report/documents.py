@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edgekit.domain import (
+    Calibration,
     Candidate,
     Deployment,
     DeviceProfile,
@@ -50,6 +52,11 @@ def devices(profiles: tuple[DeviceProfile, ...]) -> Document:
     }
 
 
+def calibrated(found: Calibration, path: Path) -> Document:
+    """A calibration, and where it is kept."""
+    return {"path": str(path), **plain(found)}
+
+
 def summary(found: ModelSummary, notes: tuple[str, ...]) -> Document:
     """A model at a glance; sizes in bytes."""
     return {**plain(found), "operators": found.operators, "notes": list(notes)}
@@ -61,6 +68,7 @@ def plan(made: Plan) -> Document:
         "model_sha256": made.model_sha256,
         "device": made.device,
         "goal": plain(made.goal),
+        "basis": made.basis,
         "candidates": [_candidate(candidate) for candidate in made.candidates],
         "rejected": [_rejection(rejection) for rejection in made.rejected],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from edgekit.domain import (
     Attempt,
+    Calibration,
     Deployment,
     DeviceProfile,
     Manifest,
@@ -133,6 +135,25 @@ def summary(found: ModelSummary, notes: Sequence[str]) -> RenderableType:
     return Group(head, Text("\nThe heaviest layers"), layers)
 
 
+def calibrated(found: Calibration, path: Path) -> RenderableType:
+    """How well each precision of each runtime is known now."""
+    table = _table(
+        "runtime", "precision", "networks", "predicted within 10 %", "nine in ten within"
+    )
+    for format_, runtime in found.runtimes.items():
+        for precision, rates in runtime.rates.items():
+            low, high = rates.spread
+            table.add_row(
+                f"{format_} ({runtime.module} {runtime.version})",
+                precision,
+                str(rates.measured),
+                f"{rates.within_10_percent:.0%}",
+                f"{low - 1:+.0%} to {high - 1:+.0%}",
+            )
+    head = f"{found.device} is calibrated: {found.networks} networks in {found.seconds:.0f} s"
+    return Group(Text(f"{head} on {printable(found.cpu_model)}."), table, Text(f"Kept in {path}."))
+
+
 def plan(made: Plan, profile: DeviceProfile) -> RenderableType:
     """A decision: what would be built, in which order, and what was ruled out."""
     candidates = _table("", "recipe", "latency", "memory", "size", "energy")
@@ -152,7 +173,7 @@ def plan(made: Plan, profile: DeviceProfile) -> RenderableType:
     for rejection in made.rejected:
         rejected.add_row(rejection.recipe.label, rejection.reason)
     return Group(
-        Text(f"For {profile.title}, in the order to be tried:"),
+        Text(f"For {profile.title}, in the order to be tried ({made.basis}):"),
         candidates,
         Text(f"First {first.recipe.label}:"),
         Padding(reasons, (0, 0, 1, 2)),

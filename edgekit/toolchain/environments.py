@@ -142,6 +142,18 @@ def run(tool: Tool, arguments: Sequence[str], *, limits: Limits | None = None) -
     process.run(argv, what=f"{tool.name} {tool.version}", limits=limits, env=_ENVIRONMENT)
 
 
+def run_script(tool: Tool, script: Path, *arguments: str, limits: Limits | None = None) -> None:
+    """Run a script by the Python of a tool's environment, building that first.
+
+    Raises:
+        ToolError: the script failed, crashed, passed its limits, or the tool could not be
+            installed.
+    """
+    argv = [str(install(tool)), "-P", str(script), *arguments]
+    what = f"{script.stem} with {tool.name} {tool.version}"
+    process.run(argv, what=what, limits=limits, env=_ENVIRONMENT)
+
+
 def _uv_commands(tool: Tool, wheels: Path | None) -> Iterator[list[str]]:
     uv_bin = str(uv.find_uv_bin())
     yield [uv_bin, "venv", "--quiet", "--python", sys.executable, str(tool.folder)]

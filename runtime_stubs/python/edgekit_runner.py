@@ -732,6 +732,65 @@ def memory(emit: Events, arguments: argparse.Namespace) -> None:
     emit({"event": "memory", "peak_memory_bytes": kib_field("/proc/self/status", "VmHWM")})
 
 
+def sweep(emit: Events, arguments: argparse.Namespace) -> None:
+    """Time many small models in turn, round after round, in this one process.
+
+    What disturbs the device for a while disturbs one round of many models, not all rounds
+    of one. The first round is always whole, unless the deadline ends it.
+    """
+    end_when_stdin_closes(lambda: None)
+    models = json.loads(arguments.models.read_text(encoding="utf-8"))
+    windows: Dict[str, list[int]] = {name: [] for name in models}
+    failed: Dict[str, str] = {}
+    started = time.monotonic()
+    with locked(arguments.lock, arguments.lock_wait):
+        for number in range(arguments.rounds):
+            for name in [name for name in models if name not in failed]:
+                spent_s = time.monotonic() - started
+                if spent_s > arguments.deadline or (number and spent_s > arguments.seconds):
+                    break
+                try:
+                    median_ns = swept(arguments, arguments.models.parent / name)
+                    windows[name].append(median_ns)
+                except Failure as failure:
+                    failed[name] = failure.event["message"]
+    for name, medians in windows.items():
+        emit({"event": "swept", "model": name, "windows_ns": medians, "error": failed.get(name)})
+    emit({"event": "done"})
+
+
+def swept(arguments: argparse.Namespace, path: Path) -> int:
+    """The median of one window, in nanoseconds, of a model that is loaded for it."""
+    arguments.model = path
+    runtime = loaded(arguments)
+    samples = random_inputs(runtime)
+    run(runtime, samples)
+    step = runtime.step(samples)
+    timed(step, 2, arguments.window / 4)
+    taken = sorted(timed(step, 5, arguments.window))
+    return taken[len(taken) // 2]
+
+
+def random_inputs(runtime: Any) -> list[Any]:
+    """Something to compute with; a constant would take paths that numbers do not."""
+    np = numpy()
+    draw = np.random.default_rng(0).standard_normal
+    details = runtime.details()[0]
+    return [draw([n or 1 for n in d["shape"]]).astype(d["dtype"]) for d in details]
+
+
+def peak(emit: Events, arguments: argparse.Namespace) -> None:
+    """Peak memory of a process that only loads and runs one model, and before it did."""
+    numpy()
+    before = kib_field("/proc/self/status", "VmHWM")
+    runtime = loaded(arguments)
+    step = runtime.step(random_inputs(runtime))
+    for _ in range(MEMORY_RUNS):
+        step()
+    after = kib_field("/proc/self/status", "VmHWM")
+    emit({"event": "memory", "before_bytes": before, "peak_memory_bytes": after})
+
+
 PARTS = {"golden": golden, "measure": measure, "memory": memory}
 
 
@@ -1008,13 +1067,23 @@ def parser() -> Parser:
     inferring.add_argument("--input", type=Path, action="append", required=True)
     inferring.add_argument("--input-name", action="append", help="of the --input at its place")
     inferring.add_argument("--output-dir", type=Path, required=True)
-    for one in (describing, inferring):
-        add_model_arguments(one)
+    sweeping = command(commands, sweep)
+    sweeping.add_argument("models", type=Path, help="JSON: names beside this file")
+    sweeping.add_argument("--rounds", type=int, default=4)
+    sweeping.add_argument(
+        "--window", type=float, default=0.012, help="seconds, per model and round"
+    )
+    sweeping.add_argument("--seconds", type=float, default=60.0, help="no round begins after this")
+    add_runtime_arguments(sweeping)
+    for one in (describing, inferring, command(commands, peak)):
+        one.add_argument("model", type=Path)
+        add_runtime_arguments(one)
     benching = command(commands, bench)
     benching.add_argument("--processes", type=int, default=5)
-    benching.add_argument("--lock", type=Path)
-    benching.add_argument("--lock-wait", type=float, default=5.0, help="seconds")
-    benching.add_argument("--deadline", type=float, default=600.0, help="seconds, for all of it")
+    for one in (benching, sweeping):
+        one.add_argument("--lock", type=Path)
+        one.add_argument("--lock-wait", type=float, default=5.0, help="seconds")
+        one.add_argument("--deadline", type=float, default=600.0, help="seconds, for all of it")
     part = command(commands, child, "_child")
     part.add_argument("part", choices=sorted(PARTS))
     for one in (benching, part):
@@ -1028,8 +1097,7 @@ def command(commands: Any, function: Callable[..., None], name: str = "") -> Par
     return made
 
 
-def add_model_arguments(to: Parser) -> None:
-    to.add_argument("model", type=Path)
+def add_runtime_arguments(to: Parser) -> None:
     to.add_argument("--runtime", choices=sorted(ADAPTERS), required=True)
     to.add_argument("--module", help="the Python module to take the runtime from")
     to.add_argument("--threads", type=int, default=1)

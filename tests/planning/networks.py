@@ -26,6 +26,7 @@ def op(
     shape: tuple[int, ...] = (1, 16, 32, 32),
     read: int = 16_384,
     group: int = 1,
+    taps: int = 1,
 ) -> NodeSummary:
     """A node in float32."""
     written = 1
@@ -42,6 +43,7 @@ def op(
         output_shape=shape,
         group=group,
         channelwise=group > 1,
+        taps=taps,
     )
 
 
@@ -61,7 +63,7 @@ def network(*nodes: NodeSummary, peak: int = 200_000, quantized: bool = False) -
     )
 
 
-CONVOLUTIONS = network(*[op("Conv", 2_000_000, 14_000), op("Relu")] * 20)
+CONVOLUTIONS = network(*[op("Conv", 2_000_000, 14_000, taps=9), op("Relu")] * 20)
 """About a ResNet-20."""
 
 MATRICES = network(*[op("MatMul", 400_000, 400_000, (1, 128, 640), 640), op("Add")] * 5)

@@ -1,0 +1,309 @@
+"""A calibration from end to end: the networks onto the device, timed there, and fitted."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import msgspec
+from msgspec import Struct
+
+from edgekit import resources
+from edgekit.benchmarking import events
+from edgekit.calibrating import artifacts, fit, networks
+from edgekit.calibrating.artifacts import Entry, Prepared
+from edgekit.devices import Transport, connect, parse
+from edgekit.devices.output import clean
+from edgekit.devices.probe import choose, probe
+from edgekit.domain import (
+    CALIBRATION_VERSION,
+    Calibration,
+    DeviceFacts,
+    DeviceProfile,
+    DeviceRuntimeFound,
+    Format,
+    MemoryUse,
+    Quantization,
+    Rates,
+    Recipe,
+    RuntimeCalibration,
+    Scaling,
+)
+from edgekit.errors import DeviceRuntimeMissing, RunnerFailed
+from edgekit.formats import FORMATS
+from edgekit.observer import OnStage, silent
+from edgekit.planning import recipes
+from edgekit.planning.rates import SAME_KERNELS, USUAL_SCALING
+
+_RUNNER = "edgekit_runner.py"
+_WINDOW_S = 0.012
+_GRACE_S = 60.0
+_LOCK_WAIT_S = 10.0
+_PEAK_S = 120.0
+_UNPACK_S = 120.0
+_UNPACKED = "unpacked"
+_SHOWN = 300
+_THREADED = ("conv3_32-32-32-32_32_1", "conv3_64-64-64-64_28_1", "conv3_64-64-64-64_8_1")
+"""The networks that show what threads bring: much work, and little."""
+
+_THREADED_PRECISIONS = ("float32", "int8-static")
+_THREADED_ROUNDS = 8
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """How long to measure, and what.
+
+    Attributes:
+        seconds: on the device, for the timing of all networks; the first round of each
+            runtime is always ended.
+        rounds: how often every network is visited, if time allows.
+        chosen: whether a network of that name is measured.
+    """
+
+    seconds: float = 110.0
+    rounds: int = 5
+    chosen: Callable[[str], bool] = lambda _name: True
+
+
+class _Runtime(Struct, frozen=True, kw_only=True):
+    """A runtime on the device, and the interpreter that has it."""
+
+    format: Format
+    facts: DeviceFacts
+    found: DeviceRuntimeFound
+
+
+def calibrate(
+    profile: DeviceProfile,
+    on: str,
+    cache: Path,
+    settings: Settings | None = None,
+    *,
+    python: str | None = None,
+    accept_new: bool = False,
+    on_stage: OnStage = silent,
+) -> Calibration:
+    """Measure a designed set of small networks on a device, and fit prices to it.
+
+    Args:
+        profile: which device it is.
+        on: where; ``local[:/folder]`` or ``ssh://[user@]host[:port][/folder]``.
+        cache: where the networks are kept between calibrations.
+        settings: how long.
+        python: the Python to use there; ``None``: the first that has a runtime.
+        accept_new: record the key of a host seen for the first time.
+        on_stage: told the stages as they begin.
+
+    Raises:
+        DeviceRuntimeMissing: none of the profile's runtimes is there.
+        RunnerFailed: the runner failed there.
+        DeviceError: the device or the connection failed.
+        ToolError: the networks could not be made.
+    """
+    started, settings = time.monotonic(), settings or Settings()
+    with connect(parse(on), accept_new=accept_new) as transport:
+        on_stage("probe", on)
+        runtimes = _runtimes(profile, probe(transport, python=python), on_stage)
+        on_stage("networks", "making them, if they are not there yet")
+        variants = {r.format: _variants(profile, r.format) for r in runtimes}
+        prepared = artifacts.prepare(variants, cache, settings.chosen)
+        visit = _Visit(transport, prepared, settings, on_stage)
+        visit.bring(runtimes[0].facts.python)
+        found = {r.format.value: visit.measure(r) for r in runtimes}
+        process_bytes = visit.process_bytes
+    return Calibration(
+        version=CALIBRATION_VERSION,
+        device=profile.name,
+        fingerprint=runtimes[0].facts.fingerprint,
+        cpu_model=runtimes[0].facts.cpu_model,
+        process_bytes=process_bytes,
+        runtimes=found,
+        made=datetime.now(UTC).date().isoformat(),
+        networks=len(prepared.entries),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _runtimes(
+    profile: DeviceProfile, facts: Sequence[DeviceFacts], on_stage: OnStage
+) -> list[_Runtime]:
+    """One runtime for each format that edgekit makes and the device has."""
+    found, missing = [], []
+    for spec in (FORMATS[f] for f in profile.formats if f in FORMATS):
+        wanted = {
+            spec.modules[r.name]: r.versions
+            for r in profile.runtimes
+            if spec.format in r.formats and r.name in spec.modules
+        }
+        try:
+            fact, runtime = choose(facts, wanted)
+            found.append(_Runtime(format=spec.format, facts=fact, found=runtime))
+        except DeviceRuntimeMissing as error:
+            on_stage("probe", f"without {spec.format.value}: {error.message}")
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return found
+
+
+def _variants(profile: DeviceProfile, format_: Format) -> dict[str, Quantization | None]:
+    """Every precision that has kernels of its own, as planning would have it quantized."""
+    cluster = profile.cpu.clusters[0]
+    made = {
+        Recipe(format=format_, runtime="", quantization=variant).precision: variant
+        for variant in recipes.cpu_variants(format_, profile.cpu.architecture, cluster)
+    }
+    return {name: v for name, v in made.items() if (format_, name) not in SAME_KERNELS}
+
+
+class _Visit:
+    """The networks on the device, and what has been measured of them."""
+
+    def __init__(
+        self, transport: Transport, prepared: Prepared, settings: Settings, on_stage: OnStage
+    ) -> None:
+        self._transport = transport
+        self._prepared = prepared
+        self._settings = settings
+        self._on_stage = on_stage
+        self._home = posixpath.join(transport.workdir, "calibration", prepared.key)
+        self.process_bytes = 0.0
+
+    def bring(self, python: str) -> None:
+        """Send the networks and the runner, and unpack them, unless they are there."""
+        runner = posixpath.join(self._home, _RUNNER)
+        size = self._prepared.archive.stat().st_size
+        self._on_stage("push", f"{size / 1e6:.1f} MB of networks, unless they are there")
+        there = self._transport.stat(posixpath.join(self._home, _UNPACKED))
+        if there is None:
+            archive = posixpath.join(self._home, artifacts.ARCHIVE)
+            self._transport.mkdir(self._home)
+            self._transport.put(self._prepared.archive, archive)
+            unpack = [python, "-m", "zipfile", "-e", archive, self._home]
+            done = self._transport.run(unpack, timeout_s=_UNPACK_S)
+            if not done.ok:
+                raise RunnerFailed(
+                    f"{self._transport.target}: the networks cannot be unpacked: "
+                    f"{clean(done.stderr, _SHOWN) or done.exit_status}"
+                )
+            self._transport.remove(archive)
+            self._transport.mkdir(posixpath.join(self._home, _UNPACKED))
+        self._transport.put(resources.runner(), runner)
+
+    def measure(self, runtime: _Runtime) -> RuntimeCalibration:
+        """Everything about one runtime."""
+        entries = [e for e in self._prepared.entries if e.format is runtime.format]
+        share = len(entries) / len(self._prepared.entries)
+        taken = self._sweep(runtime, entries, 1, self._settings.seconds * share)
+        by_precision: dict[str, dict[str, float]] = {}
+        for entry in entries:
+            if entry.path in taken:
+                by_precision.setdefault(entry.precision, {})[entry.network] = taken[entry.path]
+        self._on_stage("fit", f"{len(taken)} networks of {runtime.format.value}")
+        return RuntimeCalibration(
+            module=runtime.found.module,
+            version=runtime.found.version,
+            rates={name: self._rates(name, found) for name, found in by_precision.items()},
+            memory={name: self._memory(runtime, entries, name) for name in by_precision},
+            scaling=self._scaling(runtime, entries, taken),
+        )
+
+    def _rates(self, precision: str, taken: dict[str, float]) -> Rates:
+        checks = {n: ns for n, ns in taken.items() if n.startswith(networks.CHECKS)}
+        fitted = {n: ns for n, ns in taken.items() if n not in checks}
+        return fit.rates(fitted, checks, self._prepared.summaries, precision)
+
+    def _scaling(
+        self, runtime: _Runtime, entries: Sequence[Entry], alone: Mapping[str, float]
+    ) -> Scaling:
+        """What another thread brings; where there is no other core, what is usual."""
+        if runtime.facts.cores == 1:
+            return USUAL_SCALING
+        few = [e for e in entries if e.network in _THREADED and e.precision in _THREADED_PRECISIONS]
+        pairs = []
+        for threads in {2, min(4, runtime.facts.cores)}:
+            taken = self._sweep(runtime, few, threads, _WINDOW_S * len(few) * _THREADED_ROUNDS)
+            for entry in few:
+                if entry.path in taken and entry.path in alone:
+                    operators = fit.operators(self._prepared.summaries[entry.network])
+                    pair = fit.Threaded(threads, operators, alone[entry.path], taken[entry.path])
+                    pairs.append(pair)
+        return fit.scaling(pairs)
+
+    def _memory(self, runtime: _Runtime, entries: Sequence[Entry], precision: str) -> MemoryUse:
+        """From a network of nothing, one of weights and one of activations."""
+        paths = {e.network: e.path for e in entries if e.precision == precision}
+        peaks = []
+        for name in (networks.SMALL, networks.LARGE, networks.WIDE):
+            path = paths.get(name)
+            if path is not None:
+                size = self._transport.stat(posixpath.join(self._home, path))
+                arena = self._prepared.summaries[name].activation_peak_bytes
+                weighs = size.size_bytes if size else 0
+                peaks.append(fit.Peak(float(weighs), float(arena), self._peak(runtime, path)))
+        return fit.memory(peaks, precision)
+
+    def _peak(self, runtime: _Runtime, path: str) -> float:
+        argv = [*self._runner(runtime), "peak", posixpath.join(self._home, path)]
+        said = self._said([*argv, *_running(runtime, 1)], _PEAK_S)
+        memory = next((e for e in said if isinstance(e, events.Memory)), None)
+        if memory is None or memory.peak_memory_bytes is None:
+            raise RunnerFailed(
+                f"{self._transport.target}: it does not tell how much memory is used"
+            )
+        self.process_bytes = max(self.process_bytes, float(memory.before_bytes or 0))
+        return float(memory.peak_memory_bytes)
+
+    def _sweep(
+        self, runtime: _Runtime, entries: Sequence[Entry], threads: int, seconds: float
+    ) -> dict[str, float]:
+        """Nanoseconds of one inference: of each round the median, of the rounds the least.
+
+        Whatever else runs on the device only ever adds time.
+        """
+        with NamedTemporaryFile(suffix=".json") as listed:
+            listed.write(msgspec.json.encode([entry.path for entry in entries]))
+            listed.flush()
+            models = posixpath.join(self._home, "models.json")
+            self._transport.put(Path(listed.name), models)
+        what = f"{len(entries)} networks, {runtime.found.name} {runtime.found.version}"
+        self._on_stage("measure", f"{what}, {threads} thread{'s' * (threads > 1)}")
+        deadline_s = 3 * seconds + _GRACE_S
+        argv = [
+            *(*self._runner(runtime), "sweep", models, *_running(runtime, threads)),
+            *("--rounds", str(self._settings.rounds), "--window", str(_WINDOW_S)),
+            *("--seconds", str(seconds), "--deadline", str(deadline_s)),
+            *("--lock", posixpath.join(self._transport.workdir, "lock")),
+            *("--lock-wait", str(_LOCK_WAIT_S)),
+        ]
+        said = self._said(argv, deadline_s + _LOCK_WAIT_S + _GRACE_S)
+        swept = [event for event in said if isinstance(event, events.Swept)]
+        return {event.model: float(min(event.windows_ns)) for event in swept if event.windows_ns}
+
+    def _runner(self, runtime: _Runtime) -> tuple[str, str]:
+        return runtime.facts.python, posixpath.join(self._home, _RUNNER)
+
+    def _said(self, argv: Sequence[str], timeout_s: float) -> list[events.Event]:
+        """All that the runner says until it ends, and that it ended well."""
+        with self._transport.stream(argv, timeout_s=timeout_s) as stream:
+            said = [events.decode(line) for line in stream.lines()]
+            ended = stream.completed()
+        failed = next((event for event in said if isinstance(event, events.Error)), None)
+        if failed is None and ended.ok:
+            return said
+        why = clean(failed.message if failed else ended.stderr, _SHOWN)
+        how = ended.signal or f"status {ended.exit_status}"
+        raise RunnerFailed(
+            f"{self._transport.target}: the runner ended with {how}: {why or 'it said nothing'}",
+            clean(failed.hint, _SHOWN) if failed else "",
+        )
+
+
+def _running(runtime: _Runtime, threads: int) -> tuple[str, ...]:
+    adapter = FORMATS[runtime.format].host_runtime
+    module = runtime.found.module
+    return "--runtime", adapter, "--module", module, "--threads", str(threads)

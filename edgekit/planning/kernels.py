@@ -1,0 +1,149 @@
+"""What a node asks of the kernel that runs it: an operator family, and quantities to be paid for.
+
+A kernel works in blocks: output channels in tiles of the vector width, input channels in
+groups of a dot product. What is left of a block is computed and thrown away, so quantities
+are counted in whole blocks. The same is known from kernel-level latency prediction
+(Zhang et al., "nn-Meter: towards accurate latency prediction of deep-learning model
+inference on diverse edge devices", MobiSys 2021); here the blocks are two numbers that
+are fitted, and everything else is linear in them.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import ceil, prod
+
+from edgekit.domain import Kernel, NodeSummary
+
+
+class Family(Enum):
+    """Operators that the same kernels run."""
+
+    CONV = "conv"
+    POINTWISE = "pointwise"
+    DEPTHWISE = "depthwise"
+    MATMUL = "matmul"
+    DENSE = "dense"
+    RECURRENT = "recurrent"
+    BINARY = "binary"
+    ACTIVATION = "activation"
+    SOFTMAX = "softmax"
+    POOL = "pool"
+    REDUCE = "reduce"
+    MOVE = "move"
+    FOLDED = "folded"
+
+
+_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv"})
+_PRODUCTS = frozenset({"Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"})
+_BLOCKED = (Family.CONV, Family.POINTWISE, Family.MATMUL, Family.DENSE)
+_DENSE_ROWS = 4
+"""A product of fewer rows is bound by its weights: runtimes have other kernels for it."""
+
+_FAMILIES = {
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), Family.RECURRENT),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Min", "Max", "Sum", "PRelu"), Family.BINARY),
+    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), Family.POOL),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), Family.REDUCE),
+    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ArgMax"), Family.REDUCE),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "LayerNormalization"), Family.SOFTMAX),
+    **dict.fromkeys(("Concat", "Transpose", "Slice", "Split", "Gather", "Tile"), Family.MOVE),
+    **dict.fromkeys(("Resize", "Expand", "DepthToSpace", "SpaceToDepth"), Family.MOVE),
+    # Runtimes fold these into their neighbours: no dispatch and no traffic of their own.
+    **dict.fromkeys(("Relu", "LeakyRelu", "Clip", "BatchNormalization", "Pad"), Family.FOLDED),
+    **dict.fromkeys(("Constant", "Identity", "Dropout", "Reshape", "Flatten"), Family.FOLDED),
+    **dict.fromkeys(("Squeeze", "Unsqueeze", "Cast", "Shape"), Family.FOLDED),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Family.FOLDED),
+}
+
+
+def family(node: NodeSummary) -> Family:
+    """Which kernels run a node; an operator that is not listed works element by element."""
+    if node.op in _CONVOLUTIONS:
+        if node.channelwise:
+            return Family.DEPTHWISE
+        return Family.CONV if node.taps > 1 else Family.POINTWISE
+    if node.op in _PRODUCTS:
+        return Family.DENSE if _rows(node) < _DENSE_ROWS else Family.MATMUL
+    return _FAMILIES.get(node.op, Family.ACTIVATION)
+
+
+def is_product(node: NodeSummary) -> bool:
+    """Whether a node multiplies by matrices, whatever kernel does it."""
+    return node.op in _PRODUCTS or family(node) is Family.RECURRENT
+
+
+def quantities(node: NodeSummary, kernel: Kernel, weight_bytes: float = 0.0) -> dict[str, float]:
+    """How much of everything that a kernel charges for a node takes.
+
+    Args:
+        node: one node of the network.
+        kernel: its blocks; the prices are not looked at.
+        weight_bytes: of the whole network: what the cache cannot keep is fetched each time.
+
+    Returns:
+        Quantity -> amount. ``calls``; ``macs`` multiply-accumulates in whole blocks;
+        ``columns`` elements gathered from the input; ``steps`` taps times output blocks;
+        ``outputs`` written, in whole blocks; ``reads`` input elements; ``weights`` read;
+        ``spilled`` of them from beyond the cache; ``lines`` of the image; ``elements``.
+    """
+    kind = family(node)
+    if kind in _BLOCKED:
+        return _product(node, kernel, weight_bytes)
+    if kind is Family.DEPTHWISE:
+        return _depthwise(node, kernel)
+    if kind is Family.RECURRENT:
+        return {"calls": 1, "macs": node.macs, "outputs": node.output_elements}
+    elements = max(node.input_elements, node.output_elements)
+    return {"calls": 1, "elements": elements, "steps": node.output_elements * (node.taps - 1)}
+
+
+def _product(node: NodeSummary, kernel: Kernel, weight_bytes: float) -> dict[str, float]:
+    rows, width = _rows(node), channels(node)
+    depth = node.macs / (rows * width)
+    if kernel.joined:
+        inputs = _blocks(depth, kernel.input_tile)
+    else:
+        inputs = _blocks(depth / node.taps, kernel.input_tile) * node.taps
+    outputs = _blocks(width, kernel.output_tile)
+    spilled = max(0.0, 1 - kernel.cache_bytes / weight_bytes) if weight_bytes else 0.0
+    return {
+        "calls": 1,
+        "macs": rows * outputs * inputs,
+        "columns": rows * depth,
+        "steps": rows * node.taps * outputs / kernel.output_tile if node.taps > 1 else 0,
+        "outputs": rows * outputs,
+        "reads": node.input_elements,
+        "weights": outputs * inputs,
+        "spilled": node.parameters * spilled,
+    }
+
+
+def _depthwise(node: NodeSummary, kernel: Kernel) -> dict[str, float]:
+    rows, width = _rows(node), channels(node)
+    outputs = rows * _blocks(width, kernel.output_tile)
+    return {
+        "calls": 1,
+        "macs": outputs * node.taps,
+        "outputs": outputs,
+        "reads": node.input_elements,
+        "lines": width * prod(node.output_shape[2:-1]),
+    }
+
+
+def channels(node: NodeSummary) -> int:
+    """Output channels: on the second axis of a convolution, on the last of a product."""
+    if not node.output_shape:
+        return 1
+    if node.op in _CONVOLUTIONS and len(node.output_shape) > 1:
+        return node.output_shape[1]
+    return node.output_shape[-1]
+
+
+def _rows(node: NodeSummary) -> float:
+    """Positions at which every output channel is computed."""
+    return max(1.0, node.output_elements / channels(node))
+
+
+def _blocks(count: float, size: int) -> float:
+    return float(ceil(count / size) * size)

@@ -1,0 +1,152 @@
+"""What a runtime's kernels cost on a device: measured there, or scaled from a machine that was.
+
+``reference.json`` is what ``edgekit devices calibrate`` found on an x86-64 machine with
+AVX-512 VNNI. For a device without a calibration of its own its prices are scaled by
+clock, vector width, throughput and bandwidth: an estimate, and the interval says so.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import sqrt
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+
+from edgekit import profiles, resources
+from edgekit.domain import (
+    Calibration,
+    CpuCluster,
+    DeviceProfile,
+    Extension,
+    Format,
+    Kernel,
+    MemoryUse,
+    Rates,
+    Recipe,
+    RuntimeCalibration,
+    Scaling,
+)
+
+_REFERENCE = Path(__file__).with_name("reference.json")
+
+SAME_KERNELS = {
+    (Format.LITERT, "float16"): "float32",
+    (Format.LITERT, "int4-dynamic"): "int8-dynamic",
+    (Format.ONNXRUNTIME, "int4-weight-only"): "int8-weight-only",
+}
+"""Precisions that differ in how weights are stored, not in what computes."""
+
+USUAL_SCALING = Scaling(serial=0.1, sync_ns=5000.0)
+"""Amdahl with a tenth serial, and a wake-up per operator: two cores tell little about eight."""
+
+_ARITHMETIC = frozenset({"macs", "steps"})
+_BANDWIDTH = frozenset({"spilled"})
+_CLOCK = frozenset({"calls"})
+
+_LANES = {Extension.AVX512: 16, Extension.AVX2: 8}
+_FEWEST_LANES = 4
+"""Elements of float32 in a vector: NEON and SSE have four."""
+
+_REACHED = {
+    ("aarch64", Format.LITERT, "float32"): 1.3,
+    ("aarch64", Format.LITERT, "int8-static"): 1.8,
+    ("aarch64", Format.LITERT, "int8-dynamic"): 1.8,
+    ("aarch64", Format.ONNXRUNTIME, "int8-static"): 0.9,
+    ("aarch64", Format.ONNXRUNTIME, "int8-dynamic"): 0.9,
+}
+"""How much more of its peak a core reaches than the reference does: estimates.
+
+On Arm, XNNPACK (which LiteRT runs on) has direct int8 convolutions; ONNX Runtime goes
+through im2col. Narrow vectors waste less of a block than AVX-512.
+"""
+
+
+def measured(calibration: Calibration | None, recipe: Recipe) -> Rates | None:
+    """The prices measured on the device; ``None``: not calibrated for this precision."""
+    found = _runtime(calibration, recipe.format)
+    return found.rates.get(_kernels_of(recipe)) if found else None
+
+
+def scaled(profile: DeviceProfile, recipe: Recipe) -> Rates:
+    """The reference's prices, scaled to the profile's fastest cores."""
+    reference, cluster, bandwidth = _reference()
+    own, precision = profile.cpu.clusters[0], _kernels_of(recipe)
+    found = reference.runtimes[recipe.format.value].rates[precision]
+    reached = _REACHED.get((profile.cpu.architecture, recipe.format, precision), 1.0)
+    clock = cluster.max_clock_mhz / own.max_clock_mhz
+    width = cluster.macs_per_cycle.float32 / own.macs_per_cycle.float32
+    factors = {
+        **dict.fromkeys(_ARITHMETIC, clock * _peak_ratio(cluster, own, precision) / reached),
+        **dict.fromkeys(_BANDWIDTH, bandwidth / profile.memory.bandwidth_gb_per_s),
+        **dict.fromkeys(_CLOCK, clock),
+    }
+    # Moving data gains from wide vectors, but not in proportion.
+    moving = clock * sqrt(width)
+    return structs.replace(
+        found,
+        kernels={
+            name: _scaled(kernel, factors, moving, _lanes(own) / _lanes(cluster))
+            for name, kernel in found.kernels.items()
+        },
+        call_ns=found.call_ns * clock,
+        input_ns=found.input_ns * moving,
+        output_ns=found.output_ns * moving,
+    )
+
+
+def scaling(calibration: Calibration | None, recipe: Recipe) -> Scaling:
+    """What threads bring, as measured on the device; else what is usual."""
+    found = _runtime(calibration, recipe.format)
+    return found.scaling if found else USUAL_SCALING
+
+
+def memory(calibration: Calibration | None, recipe: Recipe) -> tuple[MemoryUse, bool]:
+    """What the runtime takes, and whether that was measured on the device."""
+    precision = _kernels_of(recipe)
+    found = _runtime(calibration, recipe.format)
+    if found and precision in found.memory:
+        return found.memory[precision], True
+    return _reference()[0].runtimes[recipe.format.value].memory[precision], False
+
+
+def process_bytes(calibration: Calibration | None) -> float:
+    """What a Python process takes before any runtime is loaded."""
+    return (calibration or _reference()[0]).process_bytes
+
+
+def _runtime(calibration: Calibration | None, format_: Format) -> RuntimeCalibration | None:
+    return calibration.runtimes.get(format_.value) if calibration else None
+
+
+def _kernels_of(recipe: Recipe) -> str:
+    return SAME_KERNELS.get((recipe.format, recipe.precision), recipe.precision)
+
+
+def _scaled(kernel: Kernel, factors: dict[str, float], moving: float, lanes: float) -> Kernel:
+    return structs.replace(
+        kernel,
+        ns={name: price * factors.get(name, moving) for name, price in kernel.ns.items()},
+        output_tile=max(1, round(kernel.output_tile * lanes)),
+    )
+
+
+def _peak_ratio(reference: CpuCluster, own: CpuCluster, precision: str) -> float:
+    computes_int8 = precision in ("int8-static", "int8-dynamic")
+    if computes_int8:
+        return reference.macs_per_cycle.int8 / own.macs_per_cycle.int8
+    return reference.macs_per_cycle.float32 / own.macs_per_cycle.float32
+
+
+def _lanes(cluster: CpuCluster) -> int:
+    return max((_LANES.get(e, 0) for e in cluster.extensions), default=0) or _FEWEST_LANES
+
+
+@cache
+def _reference() -> tuple[Calibration, CpuCluster, float]:
+    """The shipped calibration, the cores it was made on, and their memory's bandwidth."""
+    calibration = msgspec.json.decode(_REFERENCE.read_bytes(), type=Calibration)
+    folder = resources.folder(profiles.PROJECT_FOLDER)
+    profile = profiles.read(folder / f"{calibration.device}.toml")
+    return calibration, profile.cpu.clusters[0], profile.memory.bandwidth_gb_per_s
