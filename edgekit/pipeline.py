@@ -15,6 +15,7 @@ from edgekit.domain import (
     CPU,
     SCHEMA_VERSION,
     DeviceProfile,
+    Explanation,
     Family,
     Goal,
     Manifest,
@@ -24,7 +25,7 @@ from edgekit.domain import (
 )
 from edgekit.errors import BundleError, DataError, InputError, ModelError
 from edgekit.observer import OnStage, silent
-from edgekit.planning import Choice, plan
+from edgekit.planning import Choice, explain, plan
 
 if TYPE_CHECKING:
     from edgekit import trials
@@ -76,10 +77,11 @@ def inspect(model: Path, shapes: Shapes | None = None) -> tuple[ModelSummary, tu
         return inspection.inspect(source), source.notes
 
 
-def decide(request: Request) -> Plan:
-    """Decide what to build, without building anything."""
+def decide(request: Request) -> tuple[Plan, Explanation]:
+    """Decide what to build, without building anything, and explain it."""
     summary, _ = inspect(request.model, request.shapes)
-    return _planned(request, summary)
+    made = _planned(request, summary)
+    return made, explain(summary, request.profile, made)
 
 
 def _planned(request: Request, summary: ModelSummary) -> Plan:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, NoReturn
 
-PRECISIONS = ("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only")
+PRECISIONS = (
+    *("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only"),
+    *("int4-weight-only", "int4-dynamic"),
+)
 FORMATS = ("litert", "onnxruntime")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
@@ -194,6 +197,12 @@ def _decision(command: Parser) -> None:
     narrow = command.add_argument_group("narrowing the choice")
     narrow.add_argument("--format", action="append", default=[], choices=FORMATS)
     narrow.add_argument("--precision", action="append", default=[], choices=PRECISIONS)
+    narrow.add_argument("--threads", type=int, metavar="N", help="CPU threads (the best number)")
+    narrow.add_argument(
+        "--power-mode", action="append", default=[], metavar="NAME",
+        help="assume the best of these modes of the device, or `all`; its default mode is "
+        "assumed otherwise",
+    )  # fmt: skip
 
 
 def _bundle(command: Parser) -> None:

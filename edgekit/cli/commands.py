@@ -44,8 +44,9 @@ def inspect(arguments: Namespace) -> Output:
 def plan(arguments: Namespace) -> Output:
     """``edgekit plan``."""
     request = _request(arguments, calibration=not arguments.no_calibration)
-    made = pipeline.decide(request)
-    return documents.plan(made), partial(terminal.plan, made, request.profile)
+    made, explanation = pipeline.decide(request)
+    told = (made, explanation)
+    return documents.plan(*told), partial(terminal.plan, *told, request.profile)
 
 
 def build(arguments: Namespace) -> Output:
@@ -149,6 +150,8 @@ def _request(arguments: Namespace, *, calibration: bool) -> pipeline.Request:
             calibration=calibration,
             formats=tuple(Format(name) for name in arguments.format),
             precisions=tuple(arguments.precision),
+            threads=arguments.threads,
+            power_modes=tuple(arguments.power_mode),
         ),
         shapes=_shapes(arguments.shape),
     )

@@ -30,6 +30,7 @@ from edgekit.domain.device import (
     Throughput,
     Tops,
 )
+from edgekit.domain.explanation import Alternative, Explanation, LayerCost, MemorySplit
 from edgekit.domain.measurement import (
     BenchmarkResult,
     Deployment,
@@ -61,6 +62,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Accelerator",
     "AffineQuantization",
+    "Alternative",
     "Artifact",
     "Attempt",
     "BenchmarkResult",
@@ -72,6 +74,7 @@ __all__ = [
     "DeviceProfile",
     "DeviceRuntime",
     "DeviceRuntimeFound",
+    "Explanation",
     "Extension",
     "Family",
     "Format",
@@ -79,8 +82,10 @@ __all__ = [
     "Golden",
     "GoldenResult",
     "Granularity",
+    "LayerCost",
     "Manifest",
     "Memory",
+    "MemorySplit",
     "Mode",
     "ModelSummary",
     "NodeSummary",

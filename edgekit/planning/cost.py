@@ -19,6 +19,7 @@ from edgekit.domain import (
     CpuCluster,
     DeviceProfile,
     Format,
+    Granularity,
     Mode,
     ModelSummary,
     NodeSummary,
@@ -64,6 +65,8 @@ _EFFICIENCY = {
         (Format.LITERT, "float32"): 0.45,
         (Format.LITERT, "int8-static"): 0.25,
         (Format.LITERT, "int8-dynamic"): 0.22,
+        (Format.LITERT, "int4-dynamic"): 0.06,
+        (Format.LITERT, "int4-weight-only"): 0.1,
         (Format.ONNXRUNTIME, "float32"): 0.55,
         (Format.ONNXRUNTIME, "float16"): 0.25,
         (Format.ONNXRUNTIME, "int8-static"): 0.33,
@@ -73,6 +76,8 @@ _EFFICIENCY = {
         (Format.LITERT, "float32"): 0.60,
         (Format.LITERT, "int8-static"): 0.45,
         (Format.LITERT, "int8-dynamic"): 0.40,
+        (Format.LITERT, "int4-dynamic"): 0.11,
+        (Format.LITERT, "int4-weight-only"): 0.14,
         (Format.ONNXRUNTIME, "float32"): 0.55,
         (Format.ONNXRUNTIME, "float16"): 0.25,
         (Format.ONNXRUNTIME, "int8-static"): 0.30,
@@ -112,6 +117,7 @@ _ACCELERATOR_CALL_NS = 150_000.0
 _RUNTIME_BYTES = {Format.LITERT: 12 * MIB, Format.ONNXRUNTIME: 30 * MIB, Format.COREML: 20 * MIB}
 _ACCELERATOR_RUNTIME_BYTES = 400 * MIB
 _NODE_BYTES = {Format.LITERT: 220, Format.ONNXRUNTIME: 330, Format.COREML: 300}
+_STORED_BYTES = {"int8": 1.0, "int4": 0.5}
 _UNCALIBRATED = (0.4, 2.5)
 """Low and high of an uncalibrated latency, as factors of the expected value."""
 
@@ -148,6 +154,12 @@ def predict(summary: ModelSummary, profile: DeviceProfile, recipe: Recipe) -> Pr
     )
 
 
+def node_costs(summary: ModelSummary, profile: DeviceProfile, recipe: Recipe) -> tuple[float, ...]:
+    """Milliseconds of each node, in the order of ``summary.nodes``; 0 where it is fused."""
+    machine = machine_of(profile, recipe)
+    return tuple(node_ns(node, recipe, machine) / 1e6 for node in summary.nodes)
+
+
 def family(node: NodeSummary) -> OpFamily:
     """Which kernels run a node."""
     if node.op in ("Conv", "QLinearConv") and node.channelwise:
@@ -157,7 +169,7 @@ def family(node: NodeSummary) -> OpFamily:
 
 def machine_of(profile: DeviceProfile, recipe: Recipe) -> Machine:
     """The peak rates that the recipe's precision and processor have on the device."""
-    mode = profile.power.modes[0]
+    mode = profile.power.mode(recipe.power_mode)
     bandwidth = profile.memory.bandwidth_gb_per_s
     cluster = profile.cpu.clusters[0]
     clock = cluster.max_clock_mhz / 1000 * mode.cpu_share
@@ -216,7 +228,7 @@ def _dispatch_ns(recipe: Recipe, machine: Machine) -> float:
 
 def _macs_per_cycle(cluster: CpuCluster, recipe: Recipe) -> float:
     rates = cluster.macs_per_cycle
-    if recipe.precision in ("int8-static", "int8-dynamic"):
+    if recipe.precision in ("int8-static", "int8-dynamic", "int4-dynamic"):
         return rates.int8
     return rates.float32
 
@@ -247,14 +259,15 @@ def _factor(node: NodeSummary, recipe: Recipe) -> float:
 
 def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
     """Quantized weights carry a scale, a zero point and an int32 bias per channel."""
-    quantized = node.macs and node.parameters and recipe.quantization is not None
-    if not quantized:
+    if recipe.quantization is None or not (node.macs and node.parameters):
         return node.parameter_bytes
     if recipe.precision == "float16":
         return node.parameter_bytes / 2
     convolved = family(node) in (OpFamily.CONV, OpFamily.DEPTHWISE)
     channels = node.output_shape[1 if convolved else -1] if node.output_shape else 1
-    return node.parameters + 12.0 * channels
+    if recipe.quantization.granularity is Granularity.PER_TENSOR:
+        channels = 1
+    return node.parameters * _STORED_BYTES[recipe.quantization.weights] + 12.0 * channels
 
 
 def _node_bytes(node: NodeSummary, recipe: Recipe) -> float:

@@ -10,6 +10,7 @@ from edgekit.domain import (
     Candidate,
     Deployment,
     DeviceProfile,
+    Explanation,
     Manifest,
     ModelSummary,
     Plan,
@@ -55,14 +56,21 @@ def summary(found: ModelSummary, notes: tuple[str, ...]) -> Document:
     return {**plain(found), "operators": found.operators, "notes": list(notes)}
 
 
-def plan(made: Plan) -> Document:
-    """A plan: ``device``, ``goal``, ``candidates`` and ``rejected``."""
+def plan(made: Plan, explanation: Explanation) -> Document:
+    """A plan: ``device``, ``goal``, ``candidates``, ``rejected`` and ``explanation``."""
     return {
         "model_sha256": made.model_sha256,
         "device": made.device,
         "goal": plain(made.goal),
         "candidates": [_candidate(candidate) for candidate in made.candidates],
         "rejected": [_rejection(rejection) for rejection in made.rejected],
+        "explanation": {
+            **plain(explanation),
+            "alternatives": [
+                {**plain(other), "recipe": recipe(other.recipe)}
+                for other in explanation.alternatives
+            ],
+        },
     }
 
 
@@ -130,6 +138,7 @@ def _candidate(candidate: Candidate) -> Document:
         "recipe": recipe(candidate.recipe),
         "prediction": plain(candidate.prediction),
         "reasons": list(candidate.reasons),
+        "pareto": candidate.pareto,
     }
 
 

@@ -15,7 +15,9 @@ from edgekit.domain import (
     Attempt,
     Deployment,
     DeviceProfile,
+    Explanation,
     Manifest,
+    MemorySplit,
     ModelSummary,
     Outcome,
     Plan,
@@ -133,31 +135,75 @@ def summary(found: ModelSummary, notes: Sequence[str]) -> RenderableType:
     return Group(head, Text("\nThe heaviest layers"), layers)
 
 
-def plan(made: Plan, profile: DeviceProfile) -> RenderableType:
-    """A decision: what would be built, in which order, and what was ruled out."""
-    candidates = _table("", "recipe", "latency", "memory", "size", "energy")
-    for index, candidate in enumerate(made.candidates, 1):
+def plan(made: Plan, explanation: Explanation, profile: DeviceProfile) -> RenderableType:
+    """A decision: the device, the candidates, where the time and the memory go, the rest."""
+    first = made.candidates[0]
+    return Group(
+        Text(f"{profile.title}:"),
+        _listed(explanation.limits),
+        Text("In the order to be tried (* no other is better in every way):"),
+        _candidates(made, explanation),
+        Text(f"First {first.recipe.label}:"),
+        _listed(first.reasons),
+        Text("Where its time goes:"),
+        _layers(explanation),
+        Text(_memory(explanation.memory)),
+        *_ruled_out(made),
+    )
+
+
+def _listed(lines: Iterable[str]) -> RenderableType:
+    return Padding(Text("\n".join(f"- {printable(line)}" for line in lines)), (0, 0, 1, 2))
+
+
+def _candidates(made: Plan, explanation: Explanation) -> RenderableType:
+    table = _table("", "recipe", "latency", "memory", "size", "energy", "time, size")
+    against = ["", *(f"{a.latency:.3g} x, {a.size:.3g} x" for a in explanation.alternatives)]
+    for index, (candidate, ratio) in enumerate(zip(made.candidates, against, strict=False), 1):
         p = candidate.prediction
-        candidates.add_row(
-            str(index),
+        table.add_row(
+            f"{index}{'*' if candidate.pareto else ''}",
             candidate.recipe.label,
             f"{_span(p.latency_ms)} ms",
             size(p.peak_memory_bytes.mid),
             size(p.size_bytes.mid),
             f"{p.energy_mj.mid:.3g} mJ",
+            ratio,
         )
-    first = made.candidates[0]
-    reasons = Text("\n".join(f"- {reason}" for reason in first.reasons))
-    rejected = _table("ruled out", "why")
-    for rejection in made.rejected:
-        rejected.add_row(rejection.recipe.label, rejection.reason)
-    return Group(
-        Text(f"For {profile.title}, in the order to be tried:"),
-        candidates,
-        Text(f"First {first.recipe.label}:"),
-        Padding(reasons, (0, 0, 1, 2)),
-        rejected if made.rejected else Text("Nothing was ruled out."),
+    return table
+
+
+def _layers(explanation: Explanation) -> RenderableType:
+    table = _table("layer", "operator", "time", "share", "weights", "share")
+    for layer in explanation.layers:
+        table.add_row(
+            layer.name,
+            layer.op,
+            milliseconds(layer.latency_ms),
+            f"{layer.latency_share:.1%}",
+            size(layer.weight_bytes),
+            f"{layer.weight_share:.1%}",
+        )
+    return table
+
+
+def _memory(split: MemorySplit) -> str:
+    return (
+        f"Memory: {size(split.peak)} expected of {size(split.budget)}: weights "
+        f"{size(split.weights)}, activations {size(split.activations)} at most, the runtime and "
+        f"what it packs {size(split.rest)}.\n"
     )
+
+
+def _ruled_out(made: Plan) -> tuple[RenderableType, ...]:
+    if not made.rejected:
+        return (Text("Nothing was ruled out."),)
+    table = _table("ruled out", "latency", "size", "why")
+    for rejection in made.rejected:
+        p = rejection.prediction
+        figures = (milliseconds(p.latency_ms.mid), size(p.size_bytes.mid)) if p else ("-", "-")
+        table.add_row(rejection.recipe.label, *figures, rejection.reason)
+    return (table,)
 
 
 def built(made: Built) -> RenderableType:
