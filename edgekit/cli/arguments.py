@@ -93,6 +93,15 @@ def _build(command: Parser) -> None:
         "--metric",
         help="top1, cosine, mae, auc or module:function; by default chosen by the labels",
     )
+    contest = command.add_argument_group("measuring")
+    contest.add_argument(
+        "--measure", action="store_true",
+        help="build the best few, measure them on the target in turn, keep the measured best",
+    )  # fmt: skip
+    _target(contest)
+    contest.add_argument(
+        "--measure-count", type=int, default=3, metavar="N", help="how many, at most (3)"
+    )
     command.add_argument("--no-cache", action="store_true", help="neither read nor keep results")
     command.add_argument(
         "-o", "--output", type=_path, required=True, metavar="OUT.edgekit",
@@ -209,7 +218,7 @@ def _bundle(command: Parser) -> None:
     command.add_argument("bundle", type=_path, metavar="BUNDLE")
 
 
-def _target(command: Parser) -> None:
+def _target(command: argparse._ActionsContainer) -> None:
     command.add_argument(
         "--on",
         default="local",

@@ -1,7 +1,7 @@
 """Which candidates are worth building: what pays for its loss of accuracy, and what is best.
 
-A recipe is judged against those that put less accuracy at stake. It has to bring something
-for that: time, or bytes that are worth the time they cost.
+A recipe is judged against those of earlier stages, which put less accuracy at stake. It has
+to bring something for that: time, or bytes that are worth the time they cost.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from msgspec import structs
 
 from edgekit.domain import CPU, Candidate, Goal, Prediction, Prefer, Rejection
 from edgekit.planning.budgets import Budget, overrun
-from edgekit.planning.recipes import accuracy_class
+from edgekit.planning.recipes import accuracy_class, stage
 
 NOTICEABLE = 0.05
 """Smaller differences between predictions say nothing."""
@@ -31,9 +31,9 @@ def paying(
 ) -> tuple[list[Candidate], list[Rejection]]:
     """Drop what puts accuracy at stake and brings nothing for it.
 
-    Candidates are judged against kept ones of a better accuracy class on the same processor
-    or on the CPU, which is always there, and only against those that keep the budgets at
-    least as well.
+    Candidates are judged against kept ones of an earlier stage on the same processor or on
+    the CPU, which is always there, and only against those that keep the budgets at least as
+    well.
     """
     kept: list[Candidate] = []
     unpaid: list[Rejection] = []
@@ -69,13 +69,17 @@ def _by_accuracy(candidate: Candidate) -> tuple[float, bool, str]:
 
 
 def _is_safer(other: Candidate, candidate: Candidate) -> bool:
-    """Whether the other puts less at stake: a better accuracy class, or as good on the CPU."""
+    """Whether the other puts less at stake: an earlier stage, or the same class on the CPU.
+
+    Within a stage the difference between, say, static and dynamic int8 is for the gate to
+    judge, on the data; a prediction is not sure enough to drop one for the other.
+    """
     mine, its = candidate.recipe, other.recipe
     on_cpu = its.accelerator == CPU != mine.accelerator
     if not (on_cpu or its.accelerator == mine.accelerator):
         return False
-    better = accuracy_class(its) < accuracy_class(mine)
-    return better or (on_cpu and accuracy_class(its) == accuracy_class(mine))
+    same = accuracy_class(its) == accuracy_class(mine)
+    return stage(its) < stage(mine) or (on_cpu and same)
 
 
 def _pays(mine: Prediction, its: Prediction, goal: Goal) -> bool:

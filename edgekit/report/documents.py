@@ -94,6 +94,9 @@ def built(made: Built) -> Document:
         "attempts": [
             {**plain(attempt), "recipe": recipe(attempt.recipe)} for attempt in manifest.attempts
         ],
+        "measured": [
+            {**plain(measured), "recipe": recipe(measured.recipe)} for measured in manifest.measured
+        ],
         "notes": list(notes(manifest)),
         "elapsed_s": round(made.elapsed_s, 3),
         "cached": made.cached,

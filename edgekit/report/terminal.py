@@ -17,6 +17,7 @@ from edgekit.domain import (
     DeviceProfile,
     Explanation,
     Manifest,
+    Measured,
     MemorySplit,
     ModelSummary,
     Outcome,
@@ -225,7 +226,26 @@ def built(made: Built) -> RenderableType:
     seconds = f"{made.elapsed_s:.1f} s"
     table.add_row("took", "nothing had changed: from the cache" if made.cached else seconds)
     failed = [a for a in manifest.attempts if a.outcome is not Outcome.CHOSEN]
-    return Group(table, attempts(failed)) if failed else table
+    return Group(
+        table,
+        *([attempts(failed)] if failed else []),
+        *([contest(manifest.measured)] if manifest.measured else []),
+    )
+
+
+def contest(entrants: Sequence[Measured]) -> RenderableType:
+    """The candidates that were measured in turn: predicted beside measured."""
+    table = _table(f"measured on {entrants[0].target}", "predicted", "measured", "size", "")
+    for entrant in entrants:
+        took = entrant.latency_ms
+        table.add_row(
+            entrant.recipe.label,
+            f"{_span(entrant.prediction.latency_ms)} ms",
+            f"{_span(took)} ms" if took else "-",
+            size(entrant.size_bytes),
+            "; ".join((f"{_MARKS[entrant.outcome]}: {entrant.reason}", *entrant.doubts)),
+        )
+    return table
 
 
 def attempts(tried: Sequence[Attempt]) -> RenderableType:
