@@ -34,14 +34,16 @@ def expected(summary: ModelSummary, profile: DeviceProfile, priced: Priced) -> t
 
 
 def variant(profile: DeviceProfile, recipe: Recipe) -> tuple[str, ...]:
-    """Why this variant of int8."""
+    """Why this variant of int8, or this precision on an accelerator."""
     quantization = recipe.quantization
-    if quantization is None or quantization.mode is not Mode.STATIC:
+    if quantization is None:
         return ()
     if quantization.symmetric_activations:
         return (f"symmetric int8: {recipe.accelerator} takes no zero points",)
     if recipe.accelerator != CPU:
-        return (f"int8: {recipe.accelerator} computes it natively",)
+        return (f"{quantization.weights}: {recipe.accelerator} computes it natively",)
+    if quantization.mode is not Mode.STATIC:
+        return ()
     pair = "u8s8" if quantization.activations == "uint8" else "s8s8"
     core = profile.cpu.clusters[0]
     native = INT8_NATIVE & set(core.extensions)
