@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgekit import benchmarking, bundle
@@ -11,6 +13,8 @@ from edgekit.devices.probe import choose, probe
 from edgekit.devices.push import push as push_bundle
 from edgekit.domain import BenchmarkResult, Deployment
 from edgekit.observer import OnStage, silent
+
+Visit = Callable[[Settings], BenchmarkResult]
 
 _STEPS = 10
 
@@ -66,6 +70,23 @@ def measure(
         GoldenMismatch: the device computes something else; there are no figures.
         DeviceError: the device, the connection or the runner failed.
     """
+    with visiting(path, on, python=python, accept_new=accept_new, on_stage=on_stage) as visit:
+        return visit(settings)
+
+
+@contextmanager
+def visiting(
+    path: Path,
+    on: str,
+    *,
+    python: str | None = None,
+    accept_new: bool = False,
+    on_stage: OnStage = silent,
+) -> Iterator[Visit]:
+    """A connection over which a bundle, pushed once, is measured as often as wanted.
+
+    Args and errors as ``measure``; what is yielded measures once.
+    """
     target = parse(on)
     with bundle.opened(path) as opened:
         on_stage("connect", str(target))
@@ -73,16 +94,20 @@ def measure(
             on_stage("probe", str(target))
             facts, runtime = choose(probe(transport, python=python), opened.manifest.runtimes)
             deployment = _pushed(transport, opened, on_stage)
-            on_stage("benchmark", f"{runtime.name} {runtime.version}")
-            return benchmarking.benchmark(
-                transport,
-                opened,
-                deployment,
-                facts,
-                runtime,
-                settings,
-                lambda what: on_stage("benchmark", what),
-            )
+
+            def visit(settings: Settings) -> BenchmarkResult:
+                on_stage("benchmark", f"{runtime.name} {runtime.version}")
+                return benchmarking.benchmark(
+                    transport,
+                    opened,
+                    deployment,
+                    facts,
+                    runtime,
+                    settings,
+                    lambda what: on_stage("benchmark", what),
+                )
+
+            yield visit
 
 
 def _pushed(transport: Transport, opened: bundle.Bundle, on_stage: OnStage) -> Deployment:

@@ -16,6 +16,7 @@ from edgekit.domain import (
     CPU,
     SCHEMA_VERSION,
     DeviceProfile,
+    Explanation,
     Family,
     Goal,
     Manifest,
@@ -25,7 +26,7 @@ from edgekit.domain import (
 )
 from edgekit.errors import BundleError, DataError, InputError, ModelError
 from edgekit.observer import OnStage, silent
-from edgekit.planning import Choice, plan
+from edgekit.planning import Choice, explain, plan
 
 if TYPE_CHECKING:
     from edgekit import trials
@@ -79,10 +80,11 @@ def inspect(model: Path, shapes: Shapes | None = None) -> tuple[ModelSummary, tu
         return inspection.inspect(source), source.notes
 
 
-def decide(request: Request) -> Plan:
-    """Decide what to build, without building anything."""
+def decide(request: Request) -> tuple[Plan, Explanation]:
+    """Decide what to build, without building anything, and explain it."""
     summary, _ = inspect(request.model, request.shapes)
-    return _planned(request, summary)
+    made = _planned(request, summary)
+    return made, explain(summary, request.profile, made, request.basis)
 
 
 def _planned(request: Request, summary: ModelSummary) -> Plan:

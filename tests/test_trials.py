@@ -103,7 +103,7 @@ def test_a_damaged_cache_entry_is_built_again(tmp_path: Path) -> None:
 
 
 def test_a_plan_for_another_model_is_refused(tmp_path: Path) -> None:
-    made = pipeline.decide(digits())
+    made, _ = pipeline.decide(digits())
     other = type(made)(
         **{f: getattr(made, f) for f in made.__struct_fields__} | {"model_sha256": "0"}
     )

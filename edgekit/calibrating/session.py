@@ -152,11 +152,10 @@ def _runtimes(
 
 def _variants(profile: DeviceProfile, format_: Format) -> dict[str, Quantization | None]:
     """Every precision that has kernels of its own, as planning would have it quantized."""
-    cluster = profile.cpu.clusters[0]
-    made = {
-        Recipe(format=format_, runtime="", quantization=variant).precision: variant
-        for variant in recipes.cpu_variants(format_, profile.cpu.architecture, cluster)
-    }
+    made: dict[str, Quantization | None] = {}
+    for variant in recipes.cpu_variants(format_, profile):
+        # The first of a precision: one scale for a whole tensor runs on the same kernels.
+        made.setdefault(Recipe(format=format_, runtime="", quantization=variant).precision, variant)
     return {name: v for name, v in made.items() if (format_, name) not in SAME_KERNELS}
 
 

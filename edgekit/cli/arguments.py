@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, NoReturn
 
-PRECISIONS = ("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only")
+PRECISIONS = (
+    *("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only"),
+    *("int4-weight-only", "int4-dynamic"),
+)
 FORMATS = ("litert", "onnxruntime")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
@@ -98,6 +101,15 @@ def _build(command: Parser) -> None:
     data.add_argument(
         "--metric",
         help="top1, cosine, mae, auc or module:function; by default chosen by the labels",
+    )
+    contest = command.add_argument_group("measuring")
+    contest.add_argument(
+        "--measure", action="store_true",
+        help="build the best few, measure them on the target in turn, keep the measured best",
+    )  # fmt: skip
+    _target(contest)
+    contest.add_argument(
+        "--measure-count", type=int, default=3, metavar="N", help="how many, at most (3)"
     )
     command.add_argument("--no-cache", action="store_true", help="neither read nor keep results")
     command.add_argument(
@@ -207,6 +219,12 @@ def _decision(command: Parser) -> None:
     narrow = command.add_argument_group("narrowing the choice")
     narrow.add_argument("--format", action="append", default=[], choices=FORMATS)
     narrow.add_argument("--precision", action="append", default=[], choices=PRECISIONS)
+    narrow.add_argument("--threads", type=int, metavar="N", help="CPU threads (the best number)")
+    narrow.add_argument(
+        "--power-mode", action="append", default=[], metavar="NAME",
+        help="assume the best of these modes of the device, or `all`; its default mode is "
+        "assumed otherwise",
+    )  # fmt: skip
 
 
 def _bundle(command: Parser) -> None:

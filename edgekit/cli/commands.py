@@ -19,7 +19,11 @@ from edgekit.toolchain import environments
 from edgekit.toolchain.environments import Installer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
+
+    from edgekit.observer import OnStage
 
 Document = dict[str, Any]
 Output = tuple[Document, Callable[[], "RenderableType"]]
@@ -72,8 +76,9 @@ def inspect(arguments: Namespace) -> Output:
 def plan(arguments: Namespace) -> Output:
     """``edgekit plan``."""
     request = _request(arguments, calibration=not arguments.no_calibration)
-    made = pipeline.decide(request)
-    return documents.plan(made), partial(terminal.plan, made, request.profile)
+    made, explanation = pipeline.decide(request)
+    told = (made, explanation)
+    return documents.plan(*told), partial(terminal.plan, *told, request.profile)
 
 
 def build(arguments: Namespace) -> Output:
@@ -89,8 +94,22 @@ def build(arguments: Namespace) -> Output:
     )
     cache = None if arguments.no_cache else store.default_root()
     with stages() as on_stage:
-        made = pipeline.build(request, arguments.output, cache=cache, on_stage=on_stage)
+        if arguments.measure:
+            made = _measured(request, arguments, cache, on_stage)
+        else:
+            made = pipeline.build(request, arguments.output, cache=cache, on_stage=on_stage)
     return documents.built(made), partial(terminal.built, made)
+
+
+def _measured(
+    request: pipeline.Request, arguments: Namespace, cache: Path | None, on_stage: OnStage
+) -> pipeline.Built:
+    from edgekit import contest
+
+    terms = contest.Terms(
+        on=arguments.on, count=arguments.measure_count, accept_new=arguments.accept_new
+    )
+    return contest.build(request, arguments.output, terms, cache=cache, on_stage=on_stage)
 
 
 def verify(arguments: Namespace) -> Output:
@@ -177,6 +196,8 @@ def _request(arguments: Namespace, *, calibration: bool) -> pipeline.Request:
             calibration=calibration,
             formats=tuple(Format(name) for name in arguments.format),
             precisions=tuple(arguments.precision),
+            threads=arguments.threads,
+            power_modes=tuple(arguments.power_mode),
         ),
         shapes=_shapes(arguments.shape),
         basis=calibrations.basis(arguments.device),

@@ -7,6 +7,7 @@ from edgekit.domain.artifact import (
     Attempt,
     Golden,
     Manifest,
+    Measured,
     Outcome,
     OutputFidelity,
     TensorBinding,
@@ -39,6 +40,7 @@ from edgekit.domain.device import (
     Throughput,
     Tops,
 )
+from edgekit.domain.explanation import Alternative, Explanation, LayerCost, MemorySplit
 from edgekit.domain.measurement import (
     BenchmarkResult,
     Deployment,
@@ -71,6 +73,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Accelerator",
     "AffineQuantization",
+    "Alternative",
     "Artifact",
     "Attempt",
     "BenchmarkResult",
@@ -83,6 +86,7 @@ __all__ = [
     "DeviceProfile",
     "DeviceRuntime",
     "DeviceRuntimeFound",
+    "Explanation",
     "Extension",
     "Family",
     "Format",
@@ -91,8 +95,11 @@ __all__ = [
     "GoldenResult",
     "Granularity",
     "Kernel",
+    "LayerCost",
     "Manifest",
+    "Measured",
     "Memory",
+    "MemorySplit",
     "MemoryUse",
     "Mode",
     "ModelSummary",

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from edgekit.domain.device import Format
 from edgekit.domain.model import TensorSpec
-from edgekit.domain.plan import Plan, Recipe
+from edgekit.domain.plan import Plan, Prediction, Range, Recipe
 
 SCHEMA_VERSION = 1
 Digests = dict[str, str]
@@ -106,6 +106,32 @@ class Attempt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     validation: ValidationReport | None = None
 
 
+class Measured(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A candidate as it was predicted, and as it was measured on a target.
+
+    Attributes:
+        latency_ms: the median within its 95 % interval; ``None``: it gave no figure.
+        peak_memory_bytes: ``None`` where the system does not tell.
+        rounds: in how many it was measured, interleaved with the others.
+        device_fingerprint: of the device it was measured on.
+        reason: why it won, or did not.
+        doubts: why some of its rounds may not be believed.
+    """
+
+    recipe: Recipe
+    prediction: Prediction
+    size_bytes: int
+    latency_ms: Range | None
+    peak_memory_bytes: int | None
+    rounds: int
+    target: str
+    device_fingerprint: str
+    runtime: str
+    outcome: Outcome
+    reason: str
+    doubts: tuple[str, ...] = ()
+
+
 class Golden(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Inputs and the outputs that a right device gives for them, as ``.npy`` in the bundle.
 
@@ -130,6 +156,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             that the device takes, in order of preference.
         delegate: the delegate or execution provider that reaches the accelerator;
             ``None``: the CPU.
+        measured: the candidates that were measured on a target before one was chosen.
         digests: sha256 of every other file of the bundle, by its path.
         sizes_bytes: size of the same files.
     """
@@ -149,3 +176,4 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tool_versions: dict[str, str]
     digests: Digests
     sizes_bytes: dict[str, int]
+    measured: tuple[Measured, ...] = ()

@@ -140,6 +140,10 @@ class Power(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     idle_watts: Positive
     modes: Annotated[tuple[PowerMode, ...], Meta(min_length=1)]
 
+    def mode(self, name: str | None) -> PowerMode:
+        """The mode of that name; ``None``: the default one."""
+        return next(mode for mode in self.modes if name in (None, mode.name))
+
 
 class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a bundle lands."""

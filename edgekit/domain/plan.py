@@ -60,7 +60,7 @@ class Quantization(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """How weights and activations are stored and computed.
 
     Attributes:
-        weights: NumPy's name of the stored type.
+        weights: NumPy's name of the stored type; ``int4`` is stored two to a byte.
         activations: NumPy's name of the type that flows between nodes.
         symmetric_activations: zero points of activations are zero.
         reduced_range: weights use 7 of their 8 bits, where the CPU's int8 multiply-add
@@ -83,7 +83,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         accelerator: the accelerator's name in the profile, or ``cpu``.
         quantization: ``None`` for float32.
         threads: CPU threads the runtime is given.
-        power_mode: the device's power mode that is assumed; ``None``: its default one.
+        power_mode: the name of one of the profile's power modes; ``None``: its default.
     """
 
     format: Format
@@ -95,18 +95,21 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def precision(self) -> str:
-        """A short name: ``float32``, ``float16``, or ``int8-`` and the mode (``int8-static``)."""
+        """A short name: ``float32``, ``float16``, or weights and mode (``int8-static``)."""
         if self.quantization is None:
             return "float32"
         if self.quantization.mode is Mode.FLOAT16:
             return "float16"
-        return f"int8-{self.quantization.mode.value}"
+        return f"{self.quantization.weights}-{self.quantization.mode.value}"
 
     @property
     def label(self) -> str:
         """How a person names it: ``int8-static on onnxruntime (cpu, 4 threads)``."""
-        where = self.accelerator + (f", {self.threads} threads" if self.threads > 1 else "")
-        return f"{self.precision} on {self.runtime} ({where})"
+        coarse = self.quantization and self.quantization.granularity is Granularity.PER_TENSOR
+        how = f"{self.precision} per-tensor" if coarse else self.precision
+        threads = f"{self.threads} threads" if self.threads > 1 else ""
+        where = ", ".join(filter(None, (self.accelerator, threads, self.power_mode)))
+        return f"{how} on {self.runtime} ({where})"
 
 
 class Range(Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,11 +130,18 @@ class Prediction(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Candidate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A recipe worth building, with what it should cost and why it stands where it stands."""
+    """A recipe worth building, with what it should cost and why it stands where it stands.
+
+    Attributes:
+        recipe: with the placement (threads, power mode) that serves the goal best.
+        pareto: no other candidate is at least as good in latency, size, memory, energy and
+            accuracy class, and better in one of them.
+    """
 
     recipe: Recipe
     prediction: Prediction
     reasons: tuple[str, ...]
+    pareto: bool = False
 
 
 class Rejection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.datasets import Dataset, Sample
-from edgekit.domain import Mode, Quantization, TensorBinding
+from edgekit.domain import Granularity, Mode, Quantization, TensorBinding
 from edgekit.errors import DataError
 
-_BITS = {"int8": 8, "float16": 16}
+_BITS = {"int4": 4, "int8": 8, "float16": 16}
 _CHUNK = 32
 """Samples per calibration call: the tool lists what it is given, so it is given little."""
 
@@ -29,7 +29,7 @@ def quantize(
         source: the float ``.tflite``.
         destination: where the quantized one goes.
         quantization: ``float16`` casts weights, ``dynamic`` and ``weight-only`` store them
-            in int8, ``static`` computes in int8 from calibrated ranges.
+            in int8 or int4, ``static`` computes in int8 from calibrated ranges.
         inputs: how calibration samples become the artifact's inputs.
         calibration: samples, for ``static`` only.
 
@@ -39,29 +39,49 @@ def quantize(
     from ai_edge_quantizer.quantizer import Quantizer
 
     quantizer = Quantizer(str(source))
-    _CONFIGURE[quantization.mode](quantizer, _BITS[quantization.weights])
+    _CONFIGURE[quantization.mode](quantizer, quantization)
     ranges = _calibrated(quantizer, inputs, calibration) if quantizer.need_calibration else None
     quantized = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
     destination.write_bytes(quantized)
 
 
-def _static(quantizer: Any, bits: int) -> None:
-    quantizer.add_static_config(".*", "*", activation_num_bits=8, weight_num_bits=bits)
+def _granularity(quantization: Quantization) -> Any:
+    from ai_edge_quantizer.qtyping import QuantGranularity
+
+    per_tensor = quantization.granularity is Granularity.PER_TENSOR
+    return QuantGranularity.TENSORWISE if per_tensor else QuantGranularity.CHANNELWISE
 
 
-def _dynamic(quantizer: Any, bits: int) -> None:
-    quantizer.add_dynamic_config(".*", "*", num_bits=bits)
+def _static(quantizer: Any, quantization: Quantization) -> None:
+    quantizer.add_static_config(
+        ".*",
+        "*",
+        activation_num_bits=8,
+        weight_num_bits=_BITS[quantization.weights],
+        weight_granularity=_granularity(quantization),
+    )
 
 
-def _weight_only(quantizer: Any, bits: int) -> None:
-    quantizer.add_weight_only_config(".*", "*", num_bits=bits)
+def _dynamic(quantizer: Any, quantization: Quantization) -> None:
+    quantizer.add_dynamic_config(
+        ".*", "*", num_bits=_BITS[quantization.weights], granularity=_granularity(quantization)
+    )
 
 
-def _float16(quantizer: Any, bits: int) -> None:
+def _weight_only(quantizer: Any, quantization: Quantization) -> None:
+    quantizer.add_weight_only_config(
+        ".*", "*", num_bits=_BITS[quantization.weights], granularity=_granularity(quantization)
+    )
+
+
+def _float16(quantizer: Any, quantization: Quantization) -> None:
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
     quantizer.add_weight_only_config(
-        ".*", "*", num_bits=bits, algorithm_key=AlgorithmName.FLOAT_CASTING
+        ".*",
+        "*",
+        num_bits=_BITS[quantization.weights],
+        algorithm_key=AlgorithmName.FLOAT_CASTING,
     )
 
 

@@ -18,6 +18,7 @@ from edgekit.domain import (
     DeviceProfile,
     Family,
     Format,
+    Granularity,
     MemoryUse,
     Mode,
     ModelSummary,
@@ -37,6 +38,7 @@ _ACCELERATOR_DISPATCH_NS = 8_000.0
 _ACCELERATOR_CALL_NS = 150_000.0
 _ACCELERATOR_RUNTIME_BYTES = 400 * MIB
 _NODE_BYTES = {Format.LITERT: 220, Format.ONNXRUNTIME: 330, Format.COREML: 300}
+_STORED_BYTES = {"int8": 1.0, "int4": 0.5}
 _UNCALIBRATED = (0.4, 2.5)
 """Low and high of a latency that was not calibrated, as factors of the expected value."""
 
@@ -113,16 +115,10 @@ def node_costs(
     return tuple(_cpu_ns(node, speed, total) / 1e6 for node in summary.nodes)
 
 
-def mode_of(profile: DeviceProfile, recipe: Recipe) -> PowerMode:
-    """The power mode that a recipe assumes: the one it names, else the device's default."""
-    named = [mode for mode in profile.power.modes if mode.name == recipe.power_mode]
-    return (named or list(profile.power.modes))[0]
-
-
 def machine_of(profile: DeviceProfile, recipe: Recipe) -> Machine:
     """What the recipe's accelerator reaches at most in its precision and power mode."""
     (found,) = [a for a in profile.accelerators if a.name == recipe.accelerator]
-    share = mode_of(profile, recipe).accelerator_share
+    share = profile.power.mode(recipe.power_mode).accelerator_share
     return Machine(
         macs_per_ns=_accelerator_tops(found, recipe) / 2 * 1000 * share,
         bytes_per_ns=profile.memory.bandwidth_gb_per_s,
@@ -136,7 +132,7 @@ def size_bytes(summary: ModelSummary, recipe: Recipe) -> float:
 
 
 def _speed(profile: DeviceProfile, recipe: Recipe, calibration: Calibration | None) -> _Speed:
-    mode = mode_of(profile, recipe)
+    mode = profile.power.mode(recipe.power_mode)
     measured = rates.measured(calibration, recipe)
     return _Speed(
         rates=measured or rates.scaled(profile, recipe),
@@ -238,7 +234,7 @@ def _energy(profile: DeviceProfile, recipe: Recipe, latency: Range) -> Range:
     The processor that works draws what the mode allows it; idle cores draw their part of
     the idle power. Low: half of what is above idle. High: all that the mode allows.
     """
-    mode = mode_of(profile, recipe)
+    mode = profile.power.mode(recipe.power_mode)
     idle = min(profile.power.idle_watts, mode.watts)
     busy = mode.watts
     if recipe.accelerator == CPU:
@@ -259,8 +255,9 @@ def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
         return node.parameter_bytes
     if quantization.mode is Mode.FLOAT16:
         return node.parameter_bytes / 2
-    bits = 4 if quantization.weights == "int4" else 8
-    return node.parameters * bits / 8 + 12.0 * kernels.channels(node)
+    shared = quantization.granularity is Granularity.PER_TENSOR
+    scales = 1 if shared else kernels.channels(node)
+    return node.parameters * _STORED_BYTES[quantization.weights] + 12.0 * scales
 
 
 def _node_bytes(node: NodeSummary, recipe: Recipe) -> float:

@@ -73,6 +73,11 @@ def is_product(node: NodeSummary) -> bool:
     return node.op in _PRODUCTS or family(node) is Family.RECURRENT
 
 
+def is_folded(node: NodeSummary) -> bool:
+    """Whether runtimes fold a node into its neighbours."""
+    return _FAMILIES.get(node.op) is Family.FOLDED
+
+
 def quantities(node: NodeSummary, kernel: Kernel, weight_bytes: float = 0.0) -> dict[str, float]:
     """How much of everything that a kernel charges for a node takes.
 

@@ -31,11 +31,7 @@ from edgekit.domain import (
 
 _REFERENCE = Path(__file__).with_name("reference.json")
 
-SAME_KERNELS = {
-    (Format.LITERT, "float16"): "float32",
-    (Format.LITERT, "int4-dynamic"): "int8-dynamic",
-    (Format.ONNXRUNTIME, "int4-weight-only"): "int8-weight-only",
-}
+SAME_KERNELS = {(Format.LITERT, "float16"): "float32"}
 """Precisions that differ in how weights are stored, not in what computes."""
 
 USUAL_SCALING = Scaling(serial=0.1, sync_ns=5000.0)

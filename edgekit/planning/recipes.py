@@ -1,24 +1,28 @@
 """Which ways there are to make a network run on a device: data about formats and runtimes.
 
 The variant of int8 follows from the instruction set: VNNI multiplies unsigned by signed
-bytes, Arm's dot product signed by signed, TensorRT takes symmetric scales only.
+bytes, Arm's dot product signed by signed, TensorRT takes symmetric scales only. Recipes
+come in stages: as the source stores it (0), in 16 or 8 bits (1), squeezed further (2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edgekit.domain import (
+    CPU,
     Accelerator,
     CpuCluster,
     DeviceProfile,
     DeviceRuntime,
     Extension,
     Format,
+    Granularity,
     Mode,
     ModelSummary,
+    PowerMode,
     Quantization,
     Recipe,
     Requirement,
@@ -27,9 +31,15 @@ from edgekit.domain import (
 MAKES = (Format.LITERT, Format.ONNXRUNTIME)
 """The formats this edgekit makes."""
 
-MAX_THREADS = 4
+ALL_MODES = "all"
+"""Stands for every power mode of a profile."""
+
 _WORTH_THREADS_MACS = 50_000_000
 """Under this much work per inference, waking other cores costs about what it saves."""
+
+_FAST_SHARE = 1 / 3
+"""Clusters at least this fast, by core, share the work with the fastest: a runtime splits a
+layer evenly, and waits for the slowest of its threads."""
 
 _VNNI = {Extension.AVX_VNNI, Extension.AVX512_VNNI}
 _X86 = "x86_64"
@@ -37,19 +47,59 @@ _X86 = "x86_64"
 INT8_NATIVE = frozenset({*_VNNI, Extension.DOTPROD, Extension.I8MM, Extension.AMX_INT8})
 """Extensions that multiply and accumulate several int8 pairs in one instruction."""
 
+SQUEEZED = 2
+"""The last stage: weights at 4 bits, or one scale for a whole tensor."""
+
+_ACCURACY = (
+    "float32",
+    "float16",
+    "int8-weight-only",
+    "int8-dynamic",
+    "int8-static",
+    "int4-weight-only",
+    "int4-dynamic",
+)
+
 
 class Unreachable(Struct, frozen=True):
-    """An accelerator, beside a runtime, that no recipe can use, and why."""
+    """What an accelerator would run beside a runtime, and why edgekit cannot make it run.
 
-    accelerator: Accelerator
-    runtime: DeviceRuntime
+    Attributes:
+        known: enough is known of the accelerator to say what it would cost.
+    """
+
+    recipe: Recipe
     reason: str
+    known: bool = False
 
 
 _UNREACHABLE_DELEGATES = {
     "edgetpu": "the Edge TPU takes only what Google's edgetpu_compiler has compiled, which "
     "edgekit cannot run; compile the full-int8 artifact with it",
 }
+
+_FOUR_BITS = "tflite-runtime 2.14 does not prepare 4-bit weights"
+RUNTIME_REFUSES = {
+    # Seen: ResNet-20 by ai-edge-quantizer 0.10 on tflite-runtime 2.14, top-1 0.05.
+    ("tflite-runtime", "int8-dynamic"): "tflite-runtime 2.14 computes today's dynamic int8 "
+    "wrongly, without an error",
+    ("tflite-runtime", "int4-dynamic"): _FOUR_BITS,
+    ("tflite-runtime", "int4-weight-only"): _FOUR_BITS,
+}
+"""(runtime, precision) -> why that runtime is not given such an artifact."""
+
+
+def accuracy_class(recipe: Recipe) -> float:
+    """How much accuracy a recipe puts at stake, as a rank: the smaller, the less."""
+    return _ACCURACY.index(recipe.precision) + 0.5 * _per_tensor(recipe.quantization)
+
+
+def stage(recipe: Recipe) -> int:
+    """How far a recipe goes to make the model small; see the module."""
+    quantization = recipe.quantization
+    if quantization is None:
+        return 0
+    return SQUEEZED if quantization.weights == "int4" or _per_tensor(quantization) else 1
 
 
 def runtimes(profile: DeviceProfile) -> tuple[DeviceRuntime, ...]:
@@ -59,72 +109,110 @@ def runtimes(profile: DeviceProfile) -> tuple[DeviceRuntime, ...]:
 
 
 def recipes(profile: DeviceProfile, summary: ModelSummary) -> Iterator[Recipe | Unreachable]:
-    """Every recipe worth a prediction, the CPU's first, in the order of the profile."""
+    """Every artifact worth a prediction, on every processor, the CPU first.
+
+    With as many threads as the default power mode has fast cores, where the work is worth it.
+    """
     for runtime in runtimes(profile):
         (format_,) = [f for f in runtime.formats if f in MAKES][:1]
-        cluster = profile.cpu.clusters[0]
-        for quantization in cpu_variants(format_, profile.cpu.architecture, cluster):
+        for quantization in cpu_variants(format_, profile):
             yield Recipe(
                 format=format_,
                 runtime=runtime.name,
                 quantization=quantization,
-                threads=threads(profile, summary),
+                threads=thread_counts(profile, profile.power.modes[0], summary)[-1],
             )
         for accelerator in profile.accelerators:
             yield from _accelerated(format_, runtime, accelerator)
 
 
-def threads(profile: DeviceProfile, summary: ModelSummary) -> int:
-    """One for small work, else the fastest cores, up to four."""
+def placements(
+    recipe: Recipe, profile: DeviceProfile, summary: ModelSummary, modes: tuple[str, ...] = ()
+) -> tuple[Recipe, ...]:
+    """The same artifact with every number of threads and power mode worth a prediction.
+
+    Args:
+        recipe: one of ``recipes``.
+        profile: the device.
+        summary: the network.
+        modes: names of power modes, or ``all``; empty: the default one.
+    """
+    default = profile.power.modes[0]
+    named = profile.power.modes if ALL_MODES in modes else (*map(profile.power.mode, modes),)
+    return tuple(
+        structs.replace(recipe, threads=threads, power_mode=_named(mode, default))
+        for mode in named or (default,)
+        for threads in (
+            thread_counts(profile, mode, summary) if recipe.accelerator == CPU else (1,)
+        )
+    )
+
+
+def thread_counts(profile: DeviceProfile, mode: PowerMode, summary: ModelSummary) -> list[int]:
+    """1, 2, 4 and so on up to the fast cores that the mode leaves on; 1 for small work."""
     if summary.macs < _WORTH_THREADS_MACS:
-        return 1
-    return min(profile.cpu.clusters[0].cores, MAX_THREADS, profile.cpu.cores)
+        return [1]
+    peaks = [_peak(cluster) for cluster in profile.cpu.clusters]
+    clusters = zip(profile.cpu.clusters, peaks, strict=True)
+    fast = sum(c.cores for c, peak in clusters if peak >= _FAST_SHARE * peaks[0])
+    most = min(fast, mode.cpu_cores or fast)
+    return [*(2**n for n in range(most.bit_length()) if 2**n < most), most]
 
 
-def cpu_variants(
-    format_: Format, architecture: str, cluster: CpuCluster
-) -> tuple[Quantization | None, ...]:
-    """How a format's CPU kernels of that core want a network quantized; ``None``: float32."""
-    x86 = architecture == _X86 and format_ is Format.ONNXRUNTIME
-    vnni = bool(_VNNI & set(cluster.extensions))
+def cpu_variants(format_: Format, profile: DeviceProfile) -> Iterator[Quantization | None]:
+    """How a format's CPU kernels want a network quantized; ``None``: float32."""
+    x86 = profile.cpu.architecture == _X86 and format_ is Format.ONNXRUNTIME
+    reduced = x86 and not _VNNI & set(profile.cpu.clusters[0].extensions)
     static = Quantization(
         mode=Mode.STATIC,
         weights="int8",
         activations="uint8" if x86 else "int8",
-        reduced_range=x86 and not vnni,
+        reduced_range=reduced,
     )
-    return (
-        None,
-        Quantization(mode=Mode.FLOAT16, weights="float16", activations="float32"),
-        static,
-        Quantization(
-            mode=Mode.DYNAMIC,
-            weights="int8",
-            activations="float32",
-            reduced_range=x86 and not vnni,
-        ),
-        Quantization(mode=Mode.WEIGHT_ONLY, weights="int8", activations="float32"),
+    dynamic = Quantization(
+        mode=Mode.DYNAMIC, weights="int8", activations="float32", reduced_range=reduced
     )
+    yield None
+    yield Quantization(mode=Mode.FLOAT16, weights="float16", activations="float32")
+    yield static
+    yield dynamic
+    yield Quantization(mode=Mode.WEIGHT_ONLY, weights="int8", activations="float32")
+    yield structs.replace(static, granularity=Granularity.PER_TENSOR)
+    if format_ is Format.LITERT:
+        yield Quantization(mode=Mode.WEIGHT_ONLY, weights="int4", activations="float32")
+        yield structs.replace(dynamic, weights="int4")
+
+
+def _named(mode: PowerMode, default: PowerMode) -> str | None:
+    """A mode as a recipe names it."""
+    return None if mode == default else mode.name
+
+
+def _peak(cluster: CpuCluster) -> float:
+    return cluster.max_clock_mhz * cluster.macs_per_cycle.float32
+
+
+def _per_tensor(quantization: Quantization | None) -> bool:
+    return quantization is not None and quantization.granularity is Granularity.PER_TENSOR
 
 
 def _accelerated(
     format_: Format, runtime: DeviceRuntime, accelerator: Accelerator
 ) -> Iterator[Recipe | Unreachable]:
+    plain = Recipe(format=format_, runtime=runtime.name, accelerator=accelerator.name)
+    variants = [
+        structs.replace(plain, quantization=quantization)
+        for quantization in _accelerator_variants(accelerator)
+    ]
     delegate = accelerator.reached_by.get(runtime.name)
     if delegate is None:
-        yield Unreachable(accelerator, runtime, f"{runtime.name} has no way to reach it")
+        yield Unreachable(plain, f"{runtime.name} has no way to reach it")
+    elif not variants:
+        yield Unreachable(plain, "its throughput is not published")
     elif delegate in _UNREACHABLE_DELEGATES:
-        yield Unreachable(accelerator, runtime, _UNREACHABLE_DELEGATES[delegate])
-    elif not (variants := tuple(_accelerator_variants(accelerator))):
-        yield Unreachable(accelerator, runtime, "its throughput is not published")
+        yield Unreachable(variants[0], _UNREACHABLE_DELEGATES[delegate], known=True)
     else:
-        for quantization in variants:
-            yield Recipe(
-                format=format_,
-                runtime=runtime.name,
-                accelerator=accelerator.name,
-                quantization=quantization,
-            )
+        yield from variants
 
 
 def _accelerator_variants(accelerator: Accelerator) -> Iterator[Quantization | None]:

@@ -12,6 +12,7 @@ from edgekit.domain import (
     Candidate,
     Deployment,
     DeviceProfile,
+    Explanation,
     Manifest,
     ModelSummary,
     Plan,
@@ -62,8 +63,8 @@ def summary(found: ModelSummary, notes: tuple[str, ...]) -> Document:
     return {**plain(found), "operators": found.operators, "notes": list(notes)}
 
 
-def plan(made: Plan) -> Document:
-    """A plan: ``device``, ``goal``, ``candidates`` and ``rejected``."""
+def plan(made: Plan, explanation: Explanation) -> Document:
+    """A plan: ``device``, ``goal``, ``candidates``, ``rejected`` and ``explanation``."""
     return {
         "model_sha256": made.model_sha256,
         "device": made.device,
@@ -71,6 +72,13 @@ def plan(made: Plan) -> Document:
         "basis": made.basis,
         "candidates": [_candidate(candidate) for candidate in made.candidates],
         "rejected": [_rejection(rejection) for rejection in made.rejected],
+        "explanation": {
+            **plain(explanation),
+            "alternatives": [
+                {**plain(other), "recipe": recipe(other.recipe)}
+                for other in explanation.alternatives
+            ],
+        },
     }
 
 
@@ -93,6 +101,9 @@ def built(made: Built) -> Document:
         "validation": plain(manifest.validation),
         "attempts": [
             {**plain(attempt), "recipe": recipe(attempt.recipe)} for attempt in manifest.attempts
+        ],
+        "measured": [
+            {**plain(measured), "recipe": recipe(measured.recipe)} for measured in manifest.measured
         ],
         "notes": list(notes(manifest)),
         "elapsed_s": round(made.elapsed_s, 3),
@@ -138,6 +149,7 @@ def _candidate(candidate: Candidate) -> Document:
         "recipe": recipe(candidate.recipe),
         "prediction": plain(candidate.prediction),
         "reasons": list(candidate.reasons),
+        "pareto": candidate.pareto,
     }
 
 

@@ -17,7 +17,10 @@ from edgekit.domain import (
     Calibration,
     Deployment,
     DeviceProfile,
+    Explanation,
     Manifest,
+    Measured,
+    MemorySplit,
     ModelSummary,
     Outcome,
     Plan,
@@ -137,9 +140,7 @@ def summary(found: ModelSummary, notes: Sequence[str]) -> RenderableType:
 
 def calibrated(found: Calibration, path: Path) -> RenderableType:
     """How well each precision of each runtime is known now."""
-    table = _table(
-        "runtime", "precision", "networks", "predicted within 10 %", "nine in ten within"
-    )
+    table = _table("runtime", "precision", "networks", "within 10 %", "nine in ten within")
     for format_, runtime in found.runtimes.items():
         for precision, rates in runtime.rates.items():
             low, high = rates.spread
@@ -154,31 +155,75 @@ def calibrated(found: Calibration, path: Path) -> RenderableType:
     return Group(Text(f"{head} on {printable(found.cpu_model)}."), table, Text(f"Kept in {path}."))
 
 
-def plan(made: Plan, profile: DeviceProfile) -> RenderableType:
-    """A decision: what would be built, in which order, and what was ruled out."""
-    candidates = _table("", "recipe", "latency", "memory", "size", "energy")
-    for index, candidate in enumerate(made.candidates, 1):
+def plan(made: Plan, explanation: Explanation, profile: DeviceProfile) -> RenderableType:
+    """A decision: the device, the candidates, where the time and the memory go, the rest."""
+    first = made.candidates[0]
+    return Group(
+        Text(f"{profile.title}, {made.basis}:"),
+        _listed(explanation.limits),
+        Text("In the order to be tried (* no other is better in every way):"),
+        _candidates(made, explanation),
+        Text(f"First {first.recipe.label}:"),
+        _listed(first.reasons),
+        Text("Where its time goes:"),
+        _layers(explanation),
+        Text(_memory(explanation.memory)),
+        *_ruled_out(made),
+    )
+
+
+def _listed(lines: Iterable[str]) -> RenderableType:
+    return Padding(Text("\n".join(f"- {printable(line)}" for line in lines)), (0, 0, 1, 2))
+
+
+def _candidates(made: Plan, explanation: Explanation) -> RenderableType:
+    table = _table("", "recipe", "latency", "memory", "size", "energy", "time, size")
+    against = ["", *(f"{a.latency:.3g} x, {a.size:.3g} x" for a in explanation.alternatives)]
+    for index, (candidate, ratio) in enumerate(zip(made.candidates, against, strict=False), 1):
         p = candidate.prediction
-        candidates.add_row(
-            str(index),
+        table.add_row(
+            f"{index}{'*' if candidate.pareto else ''}",
             candidate.recipe.label,
             f"{_span(p.latency_ms)} ms",
             size(p.peak_memory_bytes.mid),
             size(p.size_bytes.mid),
             f"{p.energy_mj.mid:.3g} mJ",
+            ratio,
         )
-    first = made.candidates[0]
-    reasons = Text("\n".join(f"- {reason}" for reason in first.reasons))
-    rejected = _table("ruled out", "why")
-    for rejection in made.rejected:
-        rejected.add_row(rejection.recipe.label, rejection.reason)
-    return Group(
-        Text(f"For {profile.title}, in the order to be tried ({made.basis}):"),
-        candidates,
-        Text(f"First {first.recipe.label}:"),
-        Padding(reasons, (0, 0, 1, 2)),
-        rejected if made.rejected else Text("Nothing was ruled out."),
+    return table
+
+
+def _layers(explanation: Explanation) -> RenderableType:
+    table = _table("layer", "operator", "time", "share", "weights", "share")
+    for layer in explanation.layers:
+        table.add_row(
+            layer.name,
+            layer.op,
+            milliseconds(layer.latency_ms),
+            f"{layer.latency_share:.1%}",
+            size(layer.weight_bytes),
+            f"{layer.weight_share:.1%}",
+        )
+    return table
+
+
+def _memory(split: MemorySplit) -> str:
+    return (
+        f"Memory: {size(split.peak)} expected of {size(split.budget)}: weights "
+        f"{size(split.weights)}, activations {size(split.activations)} at most, the runtime and "
+        f"what it packs {size(split.rest)}.\n"
     )
+
+
+def _ruled_out(made: Plan) -> tuple[RenderableType, ...]:
+    if not made.rejected:
+        return (Text("Nothing was ruled out."),)
+    table = _table("ruled out", "latency", "size", "why")
+    for rejection in made.rejected:
+        p = rejection.prediction
+        figures = (milliseconds(p.latency_ms.mid), size(p.size_bytes.mid)) if p else ("-", "-")
+        table.add_row(rejection.recipe.label, *figures, rejection.reason)
+    return (table,)
 
 
 def built(made: Built) -> RenderableType:
@@ -200,7 +245,26 @@ def built(made: Built) -> RenderableType:
     seconds = f"{made.elapsed_s:.1f} s"
     table.add_row("took", "nothing had changed: from the cache" if made.cached else seconds)
     failed = [a for a in manifest.attempts if a.outcome is not Outcome.CHOSEN]
-    return Group(table, attempts(failed)) if failed else table
+    return Group(
+        table,
+        *([attempts(failed)] if failed else []),
+        *([contest(manifest.measured)] if manifest.measured else []),
+    )
+
+
+def contest(entrants: Sequence[Measured]) -> RenderableType:
+    """The candidates that were measured in turn: predicted beside measured."""
+    table = _table(f"measured on {entrants[0].target}", "predicted", "measured", "size", "")
+    for entrant in entrants:
+        took = entrant.latency_ms
+        table.add_row(
+            entrant.recipe.label,
+            f"{_span(entrant.prediction.latency_ms)} ms",
+            f"{_span(took)} ms" if took else "-",
+            size(entrant.size_bytes),
+            "; ".join((f"{_MARKS[entrant.outcome]}: {entrant.reason}", *entrant.doubts)),
+        )
+    return table
 
 
 def attempts(tried: Sequence[Attempt]) -> RenderableType:

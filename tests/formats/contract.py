@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 
 from edgekit import datasets, validation
 from edgekit.datasets import Dataset
-from edgekit.domain import Artifact, Format, Mode, Quantization, Recipe
+from edgekit.domain import Artifact, Format, Granularity, Mode, Quantization, Recipe
 from edgekit.errors import DataError
 from edgekit.formats import FORMATS, FormatSpec, Job
 from edgekit.sources import SourceModel
@@ -97,6 +98,34 @@ class FormatContract:
         assert artifact.sha256 == hashlib.sha256(content).hexdigest()
         assert [b.source.name for b in artifact.inputs] == ["image"]
         assert [b.source.name for b in artifact.outputs] == ["logits"]
+
+    def test_one_scale_for_a_tensor_takes_less_and_is_right(
+        self,
+        spec: FormatSpec,
+        reference: validation.Reference,
+        calibration: Dataset,
+        cache: Path,
+        tmp_path: Path,
+    ) -> None:
+        made = {}
+        for granularity in Granularity:
+            (folder := tmp_path / granularity.value).mkdir()
+            how = structs.replace(STATIC, granularity=granularity)
+            job = self.job(
+                reference.source, folder, cache, quantization=how, calibration=calibration
+            )
+            made[granularity] = spec.make(job)
+        coarse = made[Granularity.PER_TENSOR]
+        assert coarse.size_bytes < made[Granularity.PER_CHANNEL].size_bytes
+        report, _ = validation.validate(
+            reference,
+            coarse,
+            tmp_path / Granularity.PER_TENSOR.value,
+            spec.host_runtime,
+            metric=validation.METRICS["top1"],
+            max_drop=0.02,
+        )
+        assert report.passed, report
 
     def test_static_needs_calibration(
         self, spec: FormatSpec, source: SourceModel, cache: Path, tmp_path: Path

@@ -9,14 +9,35 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit import sources
-from edgekit.domain import Format, Recipe
+from edgekit import sources, validation
+from edgekit.domain import Format, Mode, Quantization, Recipe
 from edgekit.formats import FORMATS, Job
 from tests.formats.contract import FormatContract
 
 
 class TestLiteRT(FormatContract):
     format = Format.LITERT
+
+    @pytest.mark.parametrize("mode", [Mode.WEIGHT_ONLY, Mode.DYNAMIC])
+    def test_four_bits_take_less_than_eight_and_run(
+        self, mode: Mode, reference: validation.Reference, cache: Path, tmp_path: Path
+    ) -> None:
+        spec, made = FORMATS[self.format], {}
+        for weights in ("int8", "int4"):
+            (tmp_path / weights).mkdir()
+            how = Quantization(mode=mode, weights=weights, activations="float32")
+            job = self.job(reference.source, tmp_path / weights, cache, quantization=how)
+            made[weights] = spec.make(job)
+        assert made["int4"].size_bytes < 0.8 * made["int8"].size_bytes
+        report, _ = validation.validate(
+            reference,
+            made["int4"],
+            tmp_path / "int4",
+            spec.host_runtime,
+            metric=validation.METRICS["top1"],
+            max_drop=0.02,
+        )
+        assert report.passed, report
 
 
 def _made(model: onnx.ModelProto, folder: Path):

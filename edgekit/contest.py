@@ -1,0 +1,335 @@
+"""The best few of a plan, built and measured on a target in turn: the measured best wins.
+
+Whatever drifts (heat, clocks, neighbours) drifts for all of them alike: they are measured
+in rounds, one after another in each, and compared round by round.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from msgspec import Struct, structs
+
+from edgekit import bundle, field, pipeline
+from edgekit.benchmarking import Settings, figures
+from edgekit.domain import (
+    Attempt,
+    BenchmarkResult,
+    Candidate,
+    Goal,
+    Manifest,
+    Measured,
+    Outcome,
+    Plan,
+    Prefer,
+    Range,
+)
+from edgekit.errors import (
+    DeviceRuntimeMissing,
+    GateError,
+    GoldenMismatch,
+    RunnerFailed,
+    ToolError,
+    UsageError,
+)
+from edgekit.observer import OnStage, silent
+from edgekit.pipeline import Built, Request
+
+ROUNDS = 6
+"""The fewest paired rounds whose smallest and largest ratio enclose the true median ratio
+with 95 % confidence: all of them lie on one side of it with probability 2 * 0.5**6."""
+
+_MAKE_UP = 2
+"""Disturbed rounds are made up for, up to this many times the rounds asked for."""
+
+Measure = Callable[[Path], BenchmarkResult]
+_DISQUALIFIES = (GoldenMismatch, DeviceRuntimeMissing, RunnerFailed)
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """How candidates are measured against each other.
+
+    Attributes:
+        on: the target; see ``field.push``.
+        count: how many take part, at most.
+        accept_new: record the key of a host seen for the first time.
+        rounds: fewer than ``ROUNDS`` settle nothing, and the plan's order decides.
+        turn: the settings of one candidate's turn in a round.
+    """
+
+    on: str = "local"
+    count: int = 3
+    accept_new: bool = False
+    rounds: int = ROUNDS
+    turn: Settings = Settings(seconds=0.5, processes=1)
+
+    def __post_init__(self) -> None:
+        for what, count in (("candidates", self.count), ("rounds", self.rounds)):
+            if count < 1:
+                raise UsageError(f"{count} {what} measure nothing", "give 1 or more")
+
+
+class Entrant(Struct, frozen=True, kw_only=True):
+    """A candidate that passed its validation, as a bundle of its own.
+
+    Attributes:
+        turns: its measurements, one a round.
+        refusal: why it is out; empty: it is not.
+    """
+
+    candidate: Candidate
+    built: Built
+    turns: tuple[BenchmarkResult, ...] = ()
+    refusal: str = ""
+
+
+def build(
+    request: Request,
+    destination: Path,
+    terms: Terms,
+    *,
+    cache: Path | None = None,
+    on_stage: OnStage = silent,
+) -> Built:
+    """Build a bundle as ``pipeline.build`` does, of the candidate that measures best.
+
+    Golden vectors come first in every visit: who computes something else on the target is
+    out, and so is who passes a budget there. Among the rest the goal's preference decides;
+    where it is time, a candidate gives way to a slower one of an earlier rank in the plan
+    only when the rounds leave open which of the two is faster.
+
+    Args:
+        request: what is to be built.
+        destination: as in ``pipeline.build``.
+        terms: where and how they are measured.
+        cache: as in ``pipeline.build``.
+        on_stage: told the stages as they begin.
+
+    Raises:
+        GateError: none passed its validation, or none was right and within budget there.
+        DeviceError: the target or the connection failed.
+        EdgekitError: as ``pipeline.build``.
+    """
+    bundle.check_destination(destination)
+    made = pipeline.decide(request)[0]
+    with tempfile.TemporaryDirectory(prefix="edgekit-contest-") as scratch:
+        entrants, attempts = _built(request, made, terms.count, Path(scratch), cache, on_stage)
+
+        measured = judged(_visited(entrants, terms, on_stage), made.goal)
+        winner = decided(measured, made.goal)
+        on_stage("bundle", str(destination))
+        return _published(winner, measured, attempts, made, destination)
+
+
+def _visited(entrants: list[Entrant], terms: Terms, on_stage: OnStage) -> list[Entrant]:
+    """The entrants with their measurements, over connections that stay open meanwhile."""
+    with ExitStack() as open_:
+        visits: dict[Path, field.Visit] = {}
+
+        def measure(path: Path) -> BenchmarkResult:
+            if path not in visits:
+                connection = field.visiting(path, terms.on, accept_new=terms.accept_new)
+                visits[path] = open_.enter_context(connection)
+            return visits[path](terms.turn)
+
+        return in_rounds(entrants, measure, terms.rounds, on_stage)
+
+
+def in_rounds(
+    entrants: list[Entrant], measure: Measure, rounds: int, on_stage: OnStage
+) -> list[Entrant]:
+    """Every entrant measured once in every round, until something disqualifies it."""
+    for number in range(1, rounds * _MAKE_UP + 1):
+        entrants = [_turn(entrant, measure, on_stage, number) for entrant in entrants]
+        left = [entrant.turns for entrant in entrants if not entrant.refusal]
+        believed = [turns for turns in zip(*left, strict=True) if all(t.valid for t in turns)]
+        if not left or len(believed) >= rounds:
+            break
+    return entrants
+
+
+def _turn(entrant: Entrant, measure: Measure, on_stage: OnStage, number: int) -> Entrant:
+    if entrant.refusal:
+        return entrant
+    on_stage("measure", f"{entrant.candidate.recipe.label}, round {number}")
+    try:
+        turns = (*entrant.turns, measure(entrant.built.path))
+    except _DISQUALIFIES as error:
+        return structs.replace(entrant, refusal=error.message)
+    return structs.replace(entrant, turns=turns)
+
+
+def judged(entrants: list[Entrant], goal: Goal) -> list[Entrant]:
+    """The same, with those out that pass a budget of the goal where they were measured."""
+    return [
+        entrant if entrant.refusal else structs.replace(entrant, refusal=_over(entrant, goal))
+        for entrant in entrants
+    ]
+
+
+def decided(entrants: list[Entrant], goal: Goal) -> Entrant:
+    """The winner.
+
+    Raises:
+        GateError: nobody is left.
+    """
+    left = [entrant for entrant in entrants if not entrant.refusal]
+    if not left:
+        told = "\n".join(f"  {e.candidate.recipe.label}: {e.refusal}" for e in entrants)
+        raise GateError(
+            f"no candidate was right and within budget on the target:\n{told}",
+            "build for the runtime that the device has, or allow a larger budget",
+        )
+    if goal.prefer is Prefer.SIZE:
+        return min(left, key=lambda e: e.built.manifest.artifact.size_bytes)
+    if goal.prefer is Prefer.ACCURACY:
+        return min(left, key=lambda e: e.built.manifest.validation.drop)
+    fastest = min(left, key=lambda e: _median_ms(*_believed(e)))
+    return next(e for e in left if e is fastest or not _is_faster(fastest, e))
+
+
+def latency(entrant: Entrant) -> Range:
+    """The median over the rounds, within its 95 % interval; milliseconds."""
+    turns = _believed(entrant)
+    found = figures([process.samples_ns for turn in turns for process in turn.processes])
+    low, high = found.interval_p50
+    return Range(low, found.p50, high)
+
+
+def _believed(entrant: Entrant) -> tuple[BenchmarkResult, ...]:
+    """The rounds that count: disturbed ones only where there are no others."""
+    return tuple(turn for turn in entrant.turns if turn.valid) or entrant.turns
+
+
+def _is_faster(one: Entrant, other: Entrant) -> bool:
+    """Whether it was, in every round that can be believed, and there were enough of them."""
+    pairs = [
+        (_median_ms(mine), _median_ms(its))
+        for mine, its in zip(one.turns, other.turns, strict=True)
+        if mine.valid and its.valid
+    ]
+    return len(pairs) >= ROUNDS and all(mine < its for mine, its in pairs)
+
+
+def _median_ms(*turns: BenchmarkResult) -> float:
+    return median(sample for turn in turns for sample in turn.samples_ns) / 1e6
+
+
+def _over(entrant: Entrant, goal: Goal) -> str:
+    """The budget that was passed on the target; empty: none."""
+    took = latency(entrant)
+    if goal.max_latency_ms is not None and took.low > goal.max_latency_ms:
+        return f"measured at {took.mid:.3g} ms, the budget is {goal.max_latency_ms:g}"
+    peak = _peak(entrant)
+    if goal.max_memory_mb is not None and peak and peak > goal.max_memory_mb * 1e6:
+        return f"measured at {peak / 1e6:.3g} MB of memory, the budget is {goal.max_memory_mb:g}"
+    return ""
+
+
+def _peak(entrant: Entrant) -> int | None:
+    """The highest peak memory of all rounds; ``None`` where the system does not tell."""
+    return max((turn.peak_memory_bytes or 0 for turn in entrant.turns), default=0) or None
+
+
+def _built(
+    request: Request,
+    made: Plan,
+    count: int,
+    scratch: Path,
+    cache: Path | None,
+    on_stage: OnStage,
+) -> tuple[list[Entrant], tuple[Attempt, ...]]:
+    """The first candidates that pass, a bundle each, and all that was tried for them."""
+    entrants: list[Entrant] = []
+    attempts: list[Attempt] = []
+    for index, rest in enumerate(_remaining(made, entrants)):
+        path = scratch / f"{index}{bundle.SUFFIX}"
+        try:
+            built = pipeline.build(
+                structs.replace(request, plan=rest), path, cache=cache, on_stage=on_stage
+            )
+        except (GateError, ToolError):
+            if not entrants:
+                raise
+            break
+        attempts += built.manifest.attempts
+        recipe = built.manifest.recipe
+        (candidate,) = [c for c in rest.candidates if c.recipe == recipe]
+        entrants.append(Entrant(candidate=candidate, built=built))
+        if len(entrants) == count:
+            break
+    return entrants, tuple(attempts)
+
+
+def _remaining(made: Plan, entrants: list[Entrant]) -> Iterator[Plan]:
+    """The plan without the candidates up to the last that passed, while any are left."""
+    rest = made.candidates
+    while rest:
+        yield structs.replace(made, candidates=rest)
+        rest = rest[rest.index(entrants[-1].candidate) + 1 :]
+
+
+def _published(
+    winner: Entrant,
+    entrants: list[Entrant],
+    attempts: tuple[Attempt, ...],
+    made: Plan,
+    destination: Path,
+) -> Built:
+    """The winner's bundle, with everyone's figures in its manifest."""
+    with (
+        bundle.opened(winner.built.path) as opened,
+        tempfile.TemporaryDirectory(prefix="edgekit-") as folder,
+    ):
+        root = Path(folder) / "bundle"
+        shutil.copytree(opened.root, root)
+        manifest: Manifest = structs.replace(
+            opened.manifest,
+            plan=made,
+            attempts=attempts,
+            measured=tuple(_record(entrant, winner) for entrant in entrants),
+        )
+        sha256 = bundle.write(root, manifest, destination)
+        manifest = bundle.parse((root / bundle.MANIFEST).read_bytes())
+    return structs.replace(
+        winner.built,
+        path=destination,
+        sha256=sha256,
+        manifest=manifest,
+        elapsed_s=sum(entrant.built.elapsed_s for entrant in entrants),
+        cached=all(entrant.built.cached for entrant in entrants),
+    )
+
+
+def _record(entrant: Entrant, winner: Entrant) -> Measured:
+    last = entrant.turns[-1] if entrant.turns else None
+    won = entrant is winner
+    doubts = {turn.why_invalid for turn in entrant.turns if turn.why_invalid}
+    return Measured(
+        recipe=entrant.candidate.recipe,
+        prediction=entrant.candidate.prediction,
+        size_bytes=entrant.built.manifest.artifact.size_bytes,
+        latency_ms=latency(entrant) if last else None,
+        peak_memory_bytes=_peak(entrant),
+        rounds=len(entrant.turns),
+        target=last.target if last else "",
+        device_fingerprint=last.device.fingerprint if last else "",
+        runtime=f"{last.runtime.name} {last.runtime.version}" if last else "",
+        outcome=Outcome.CHOSEN if won else Outcome.REJECTED,
+        reason=entrant.refusal or _standing(entrant, winner),
+        doubts=tuple(sorted(doubts)),
+    )
+
+
+def _standing(entrant: Entrant, winner: Entrant) -> str:
+    """How an entrant that was right stands against the winner."""
+    if entrant is winner:
+        return "measured best, or first in the plan of those that the rounds leave open"
+    ratio = _median_ms(*_believed(entrant)) / _median_ms(*_believed(winner))
+    apart = _is_faster(winner, entrant) or _is_faster(entrant, winner)
+    return f"{ratio:.3g} times the time" + ("" if apart else ", too near to tell apart")
