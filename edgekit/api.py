@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from edgekit import benchmarking, calibrations, field, pipeline, profiles, store
 from edgekit.benchmarking import LatencyFigures, Settings
-from edgekit.domain import BenchmarkResult, Goal, ModelSummary, Plan
+from edgekit.domain import BenchmarkResult, Explanation, Goal, ModelSummary, Plan
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
 
@@ -52,6 +52,17 @@ def plan(
 
     profile, basis = profiles.find(device), calibrations.basis(device)
     return planning.plan(model.summary, profile, goal or Goal(), choice, basis)
+
+
+def explain(model: Model, plan: Plan) -> Explanation:
+    """The device's limits, the heaviest layers and every alternative, for a plan's first choice.
+
+    Raises:
+        ProfileError: no such device.
+    """
+    from edgekit import planning
+
+    return planning.explain(model.summary, profiles.find(plan.device), plan)
 
 
 def build(

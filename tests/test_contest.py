@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
 from tests.device_pythons import device_bin
 from tests.factories import make_manifest
-from tests.paths import CALIBRATION, DIGITS_MODEL, EVALUATION
+from tests.paths import CALIBRATION, DATA, DIGITS_MODEL, EVALUATION, RESNET20, needs_assets
 from tests.sshd import Sshd, why_not
 
 QUICK = Settings(
@@ -236,25 +237,31 @@ def test_fewer_candidates_than_asked_for_will_do(tmp_path: Path, cache: Path) ->
 
 
 @pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A device that has ONNX Runtime, and no LiteRT."""
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Starts a device that has one runtime, by its name; gives its target."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     folder = tmp_path / "sshd"
     folder.mkdir()
-    with Sshd(folder, home, path_env=f"{device_bin('onnxruntime')}:/usr/bin:/bin") as sshd:
-        sshd.accept()
-        yield f"{sshd.url}{folder}/work"
+    with ExitStack() as running:
+
+        def start(runtime: str) -> str:
+            path_env = f"{device_bin(runtime)}:/usr/bin:/bin"
+            sshd = running.enter_context(Sshd(folder, home, path_env=path_env))
+            sshd.accept()
+            return f"{sshd.url}{folder}/work"
+
+        yield start
 
 
 @needs_sshd
 @pytest.mark.xdist_group("main-job")
 def test_what_the_device_cannot_run_is_out_with_its_reason(
-    board: str, tmp_path: Path, cache: Path
+    board: Callable[[str], str], tmp_path: Path, cache: Path
 ) -> None:
     request = digits(precisions=("float32",))
-    terms = Terms(on=board, rounds=1, turn=QUICK)
+    terms = Terms(on=board("onnxruntime"), rounds=1, turn=QUICK)
     made = contest.build(request, tmp_path / "best.edgekit", terms, cache=cache)
     assert made.manifest.recipe.format is Format.ONNXRUNTIME
     out = {m.recipe.format: m for m in made.manifest.measured}[Format.LITERT]
@@ -265,10 +272,38 @@ def test_what_the_device_cannot_run_is_out_with_its_reason(
 
 @needs_sshd
 @pytest.mark.xdist_group("main-job")
-def test_nobody_right_leaves_no_bundle(board: str, tmp_path: Path, cache: Path) -> None:
+def test_nobody_right_leaves_no_bundle(
+    board: Callable[[str], str], tmp_path: Path, cache: Path
+) -> None:
     request = digits(formats=(Format.LITERT,), precisions=("float32",))
     with pytest.raises(GateError, match="lacks what the bundle needs"):
         contest.build(
-            request, tmp_path / "best.edgekit", Terms(on=board, rounds=1, turn=QUICK), cache=cache
+            request,
+            tmp_path / "best.edgekit",
+            Terms(on=board("onnxruntime"), rounds=1, turn=QUICK),
+            cache=cache,
         )
     assert not (tmp_path / "best.edgekit").exists()
+
+
+@needs_sshd
+@needs_assets
+@pytest.mark.xdist_group("main-job")
+def test_who_computes_something_else_there_is_out(
+    board: Callable[[str], str], tmp_path: Path, cache: Path
+) -> None:
+    """Dynamic int8 is right on LiteRT 2.3, and wrong on tflite-runtime 2.14 without an error."""
+    request = Request(
+        model=RESNET20,
+        profile=profiles.find("raspberry-pi-5"),
+        goal=Goal(max_accuracy_drop=0.01),
+        choice=Choice(formats=(Format.LITERT,), precisions=("int8-dynamic", "float32")),
+        evaluation=DATA / "cifar10_nchw.eval.npz",
+    )
+    terms = Terms(on=board("tflite-runtime"), rounds=1, turn=QUICK)
+    made = contest.build(request, tmp_path / "best.edgekit", terms, cache=cache)
+    first, second = made.manifest.measured
+    assert first.recipe.precision == "int8-dynamic"
+    assert "no figure is reported" in first.reason
+    assert (second.outcome, second.recipe) == (Outcome.CHOSEN, made.manifest.recipe)
+    assert second.runtime.startswith("tflite-runtime 2.14")

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
-from edgekit.domain import ModelSummary, NodeSummary, TensorSpec
+from edgekit.domain import (
+    Format,
+    Measured,
+    ModelSummary,
+    NodeSummary,
+    Outcome,
+    Prediction,
+    Range,
+    Recipe,
+    TensorSpec,
+)
 from edgekit.report import terminal
 
 NASTY = "conv[/x]\x1b]0;owned\x07"
@@ -47,3 +58,31 @@ def test_lines_end_where_their_text_ends(capsys: pytest.CaptureFixture[str]) -> 
 )
 def test_sizes(value: float, said: str) -> None:
     assert terminal.size(value) == said
+
+
+def test_measured_stands_beside_predicted(capsys: pytest.CaptureFixture[str]) -> None:
+    figure = Range(1.0, 2.0, 3.0)
+    right = Measured(
+        recipe=Recipe(format=Format.LITERT, runtime="litert"),
+        prediction=Prediction(
+            latency_ms=figure, peak_memory_bytes=figure, size_bytes=figure, energy_mj=figure
+        ),
+        size_bytes=2048,
+        latency_ms=Range(4.0, 5.0, 6.0),
+        peak_memory_bytes=None,
+        rounds=6,
+        target="local",
+        device_fingerprint="",
+        runtime="litert 2.3.0",
+        outcome=Outcome.CHOSEN,
+        reason="the best",
+        doubts=("busy",),
+    )
+    wrong = structs.replace(
+        right, latency_ms=None, outcome=Outcome.REJECTED, reason=f"off by 3 {NASTY}"
+    )
+    terminal.show(terminal.contest((right, wrong)))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 (1 to 3) ms 5 (4 to 6) ms 2.0 KiB chosen: the best; busy" in shown
+    assert "rejected: off by 3 conv[/x]" in shown
+    assert "\x1b" not in shown

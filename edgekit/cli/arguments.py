@@ -107,10 +107,8 @@ def _build(command: Parser) -> None:
         "--measure", action="store_true",
         help="build the best few, measure them on the target in turn, keep the measured best",
     )  # fmt: skip
-    _target(contest)
-    contest.add_argument(
-        "--measure-count", type=int, default=3, metavar="N", help="how many, at most (3)"
-    )
+    _target(contest, default=None)
+    contest.add_argument("--measure-count", type=int, metavar="N", help="how many, at most (3)")
     command.add_argument("--no-cache", action="store_true", help="neither read nor keep results")
     command.add_argument(
         "-o", "--output", type=_path, required=True, metavar="OUT.edgekit",
@@ -231,10 +229,10 @@ def _bundle(command: Parser) -> None:
     command.add_argument("bundle", type=_path, metavar="BUNDLE")
 
 
-def _target(command: argparse._ActionsContainer) -> None:
+def _target(command: argparse._ActionsContainer, default: str | None = "local") -> None:
     command.add_argument(
         "--on",
-        default="local",
+        default=default,
         metavar="TARGET",
         help="local[:/folder] or ssh://[user@]host[:port][/folder] (local)",
     )

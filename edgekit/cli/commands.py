@@ -86,6 +86,8 @@ def build(arguments: Namespace) -> Output:
     request = _request(arguments, calibration=arguments.calibration is not None)
     if arguments.precision == ["int8-static"] and arguments.calibration is None:
         raise DataError("int8-static needs calibration data", "give --calibration X.npz")
+    if not arguments.measure and (arguments.on or arguments.measure_count or arguments.accept_new):
+        raise UsageError("there is a target, and nothing to do there", "give --measure too")
     request = msgspec.structs.replace(
         request,
         calibration=arguments.calibration,
@@ -106,9 +108,8 @@ def _measured(
 ) -> pipeline.Built:
     from edgekit import contest
 
-    terms = contest.Terms(
-        on=arguments.on, count=arguments.measure_count, accept_new=arguments.accept_new
-    )
+    count = 3 if arguments.measure_count is None else arguments.measure_count
+    terms = contest.Terms(on=arguments.on or "local", count=count, accept_new=arguments.accept_new)
     return contest.build(request, arguments.output, terms, cache=cache, on_stage=on_stage)
 
 

@@ -52,6 +52,36 @@ def test_plan(edgekit: Edgekit) -> None:
     assert all(rejection["reason"] for rejection in document["rejected"])
 
 
+def test_plan_explains_itself(edgekit: Edgekit) -> None:
+    words = ("plan", DIGITS_MODEL, "--device", "jetson-orin-nano", "--power-mode", "7w")
+    told = edgekit(*words, "--json").json
+    assert any(candidate["pareto"] for candidate in told["candidates"])
+    explanation = told["explanation"]
+    assert explanation["limits"][0].startswith("7 W in 7w")
+    assert explanation["layers"][0]["name"] in ("conv1", "conv2")
+    assert all(other["latency"] > 0 for other in explanation["alternatives"])
+    said = " ".join(edgekit(*words).stdout.split())
+    for sentence in ("7 W in 7w", "Where its time goes:", "Memory: ", "conv2", "in the 7w mode"):
+        assert sentence in said
+    wrong = edgekit(*words[:-1], "9w", "--json")
+    assert (wrong.code, wrong.error["hint"]) == (2, "it has 15w, 7w")
+
+
+def test_build_measures_when_asked(edgekit: Edgekit, tmp_path: Path) -> None:
+    out = tmp_path / "best.edgekit"
+    words = ("build", DIGITS_MODEL, "--device", "generic-x86-64", *DATA, "-o", out)
+    pointless = edgekit(*words, "--on", "local", "--json")
+    assert (pointless.code, pointless.error["kind"]) == (2, "usage")
+    narrow = ("--format", "onnxruntime", "--precision", "float32")
+    ran = edgekit(*words, *narrow, "--measure", "--on", f"local:{tmp_path / 'device'}", "--json")
+    (measured,) = ran.json["measured"]
+    assert measured["outcome"] == "chosen"
+    assert measured["latency_ms"]["mid"] > 0
+    assert measured["prediction"]["latency_ms"]["mid"] > 0
+    assert "measure: float32 on onnxruntime (cpu), round 1" in ran.stderr
+    assert edgekit("verify", out).code == 0
+
+
 def test_build_says_what_it_made(edgekit: Edgekit, digits_bundle: Path, tmp_path: Path) -> None:
     """The second build is the first one's bytes, from the cache."""
     again = tmp_path / "again.edgekit"
