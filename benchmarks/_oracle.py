@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from _common import DIGITS, ROOT
+from msgspec import structs
 from numpy.typing import NDArray
 
 from edgekit import inspection, pipeline, profiles, resources, sources, store
@@ -127,10 +128,10 @@ def build_all(
 ) -> Iterator[Made]:
     """Every CPU recipe with one thread, each built and gated on its own."""
     data = [prepared(task, path, folder) for path in (task.calibration, task.evaluation)]
-    for recipe in recipes(profile, summary):
-        if isinstance(recipe, Unreachable) or recipe.threads != 1:
+    for recipe in recipes(profile):
+        if isinstance(recipe, Unreachable):
             continue
-        yield _built(task, recipe, summary, profile, data, folder)
+        yield _built(task, structs.replace(recipe, threads=1), summary, profile, data, folder)
 
 
 def _built(
@@ -148,7 +149,7 @@ def _built(
         candidates=(Candidate(recipe=recipe, prediction=_UNKNOWN, reasons=()),),
         rejected=(),
     )
-    destination = folder / f"{task.name}-{recipe.format.value}-{recipe.precision}"
+    destination = folder / f"{task.name} {recipe.label}"
     request = pipeline.Request(
         model=task.model,
         profile=profile,

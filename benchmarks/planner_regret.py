@@ -76,8 +76,8 @@ def compared(
         "float_ms": plain.ns / 1e6,
     }
     for name, basis in (("calibrated", Basis(calibration=found)), ("uncalibrated", Basis())):
-        goal = d.Goal(max_accuracy_drop=_oracle.MAX_DROP)
-        plan = planning.plan(summary, profile, goal, basis=basis)
+        goal, choice = d.Goal(max_accuracy_drop=_oracle.MAX_DROP), planning.Choice(threads=1)
+        plan = planning.plan(summary, profile, goal, choice, basis)
         chosen = next(usable[c.recipe.label] for c in plan.candidates if c.recipe.label in usable)
         row[name] = {
             "chosen": chosen.recipe.label,

@@ -151,12 +151,12 @@ def _runtimes(
 
 
 def _variants(profile: DeviceProfile, format_: Format) -> dict[str, Quantization | None]:
-    """Every precision that has kernels of its own, as planning would have it quantized."""
+    """Every precision, as planning would have it quantized."""
     made: dict[str, Quantization | None] = {}
     for variant in recipes.cpu_variants(format_, profile):
         # The first of a precision: one scale for a whole tensor runs on the same kernels.
         made.setdefault(Recipe(format=format_, runtime="", quantization=variant).precision, variant)
-    return {name: v for name, v in made.items() if (format_, name) not in SAME_KERNELS}
+    return made
 
 
 class _Visit:
@@ -197,7 +197,9 @@ class _Visit:
         """Everything about one runtime."""
         entries = [e for e in self._prepared.entries if e.format is runtime.format]
         share = len(entries) / len(self._prepared.entries)
-        taken = self._sweep(runtime, entries, 1, self._settings.seconds * share)
+        timed = [e for e in entries if (e.format, e.precision) not in SAME_KERNELS]
+        taken = self._sweep(runtime, timed, 1, self._settings.seconds * share)
+        precisions = dict.fromkeys(entry.precision for entry in entries)
         by_precision: dict[str, dict[str, float]] = {}
         for entry in entries:
             if entry.path in taken:
@@ -207,7 +209,10 @@ class _Visit:
             module=runtime.found.module,
             version=runtime.found.version,
             rates={name: self._rates(name, found) for name, found in by_precision.items()},
-            memory={name: self._memory(runtime, entries, name) for name in by_precision},
+            memory={
+                name: self._memory(runtime, entries, name)
+                for name in {e.precision: 0 for e in entries}
+            },
             scaling=self._scaling(runtime, entries, taken),
         )
 

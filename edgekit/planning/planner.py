@@ -71,7 +71,7 @@ def plan(
         GoalError: nothing can meet the goal; the message says what would.
     """
     question = ask(summary, profile, goal, choice or Choice(), basis or Basis())
-    judged = [_judged(recipe, question) for recipe in recipes(profile, summary)]
+    judged = [_judged(recipe, question) for recipe in recipes(profile)]
     rejected = [found for found in judged if isinstance(found, Rejection)]
     fit = [found for found in judged if isinstance(found, Candidate)]
     needed, unneeded = _needed(fit, question)

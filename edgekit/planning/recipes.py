@@ -21,7 +21,6 @@ from edgekit.domain import (
     Format,
     Granularity,
     Mode,
-    ModelSummary,
     PowerMode,
     Quantization,
     Recipe,
@@ -33,9 +32,6 @@ MAKES = (Format.LITERT, Format.ONNXRUNTIME)
 
 ALL_MODES = "all"
 """Stands for every power mode of a profile."""
-
-_WORTH_THREADS_MACS = 50_000_000
-"""Under this much work per inference, waking other cores costs about what it saves."""
 
 _FAST_SHARE = 1 / 3
 """Clusters at least this fast, by core, share the work with the fastest: a runtime splits a
@@ -108,10 +104,10 @@ def runtimes(profile: DeviceProfile) -> tuple[DeviceRuntime, ...]:
     return tuple(r for r in profile.runtimes if r in first.values())
 
 
-def recipes(profile: DeviceProfile, summary: ModelSummary) -> Iterator[Recipe | Unreachable]:
+def recipes(profile: DeviceProfile) -> Iterator[Recipe | Unreachable]:
     """Every artifact worth a prediction, on every processor, the CPU first.
 
-    With as many threads as the default power mode has fast cores, where the work is worth it.
+    With as many threads as the default power mode has fast cores.
     """
     for runtime in runtimes(profile):
         (format_,) = [f for f in runtime.formats if f in MAKES][:1]
@@ -120,21 +116,20 @@ def recipes(profile: DeviceProfile, summary: ModelSummary) -> Iterator[Recipe | 
                 format=format_,
                 runtime=runtime.name,
                 quantization=quantization,
-                threads=thread_counts(profile, profile.power.modes[0], summary)[-1],
+                threads=thread_counts(profile, profile.power.modes[0])[-1],
             )
         for accelerator in profile.accelerators:
             yield from _accelerated(format_, runtime, accelerator)
 
 
 def placements(
-    recipe: Recipe, profile: DeviceProfile, summary: ModelSummary, modes: tuple[str, ...] = ()
+    recipe: Recipe, profile: DeviceProfile, modes: tuple[str, ...] = ()
 ) -> tuple[Recipe, ...]:
     """The same artifact with every number of threads and power mode worth a prediction.
 
     Args:
         recipe: one of ``recipes``.
         profile: the device.
-        summary: the network.
         modes: names of power modes, or ``all``; empty: the default one.
     """
     default = profile.power.modes[0]
@@ -142,16 +137,12 @@ def placements(
     return tuple(
         structs.replace(recipe, threads=threads, power_mode=_named(mode, default))
         for mode in named or (default,)
-        for threads in (
-            thread_counts(profile, mode, summary) if recipe.accelerator == CPU else (1,)
-        )
+        for threads in (thread_counts(profile, mode) if recipe.accelerator == CPU else (1,))
     )
 
 
-def thread_counts(profile: DeviceProfile, mode: PowerMode, summary: ModelSummary) -> list[int]:
-    """1, 2, 4 and so on up to the fast cores that the mode leaves on; 1 for small work."""
-    if summary.macs < _WORTH_THREADS_MACS:
-        return [1]
+def thread_counts(profile: DeviceProfile, mode: PowerMode) -> list[int]:
+    """1, 2, 4 and so on up to the fast cores that the mode leaves on."""
     peaks = [_peak(cluster) for cluster in profile.cpu.clusters]
     clusters = zip(profile.cpu.clusters, peaks, strict=True)
     fast = sum(c.cores for c, peak in clusters if peak >= _FAST_SHARE * peaks[0])

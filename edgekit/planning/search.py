@@ -36,7 +36,7 @@ def placed(recipe: Recipe, question: Question) -> Placed:
     """The artifact where it serves the goal best, with as few threads as that takes."""
     profile = question.profile
     where = _split(recipe, question)
-    options = placements(recipe, profile, question.summary, question.choice.power_modes)
+    options = placements(recipe, profile, question.choice.power_modes)
     if asked := question.choice.threads:
         options = tuple(dict.fromkeys(structs.replace(o, threads=asked) for o in options))
     priced = {option: _predicted(option, question, where) for option in options}

@@ -54,7 +54,7 @@ def test_it_is_what_plans_are_made_of(found):
 def recipes_of(profile):
     from edgekit.planning.recipes import Unreachable, recipes
 
-    return [r for r in recipes(profile, CONVOLUTIONS) if not isinstance(r, Unreachable)]
+    return [r for r in recipes(profile) if not isinstance(r, Unreachable)]
 
 
 def test_a_device_without_a_runtime_says_so(tmp_path):
