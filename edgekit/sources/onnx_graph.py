@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import onnx
 import onnxruntime
-import onnxsim
 from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
 from onnx import (
@@ -26,6 +25,11 @@ from edgekit.errors import ModelError
 from edgekit.sources.feeds import Feeds, random_feeds
 from edgekit.sources.layout import channels_first
 from edgekit.sources.model import MIN_OPSET, Shapes, SourceModel
+from edgekit.sources.shapes import fixed
+from edgekit.toolchain import frameworks
+
+with frameworks.hidden():
+    import onnxsim
 
 _IR_VERSION = 8
 """New enough for opset 13, old enough for the runtimes devices still carry."""
@@ -206,7 +210,7 @@ def _fix_shapes(model: onnx.ModelProto, shapes: Shapes) -> list[str]:
         else:
             # A size of -1 or 0 is how some exporters write a dynamic axis.
             declared = [d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim]
-            wanted = _fixed(value.name, declared, given)
+            wanted = fixed(value.name, declared, given)
         if [d.dim_value for d in tensor.shape.dim] != list(wanted):
             notes.append(f"input {value.name} fixed to {list(wanted)}")
         del tensor.shape.dim[:]
@@ -226,26 +230,7 @@ def _ranked(name: str, given: tuple[int, ...] | None) -> tuple[int, ...]:
         raise ModelError(
             f"input {name!r} declares no shape", f"give its shape with --shape {name}=1,N,..."
         )
-    return _fixed(name, [None] * len(given), given)
-
-
-def _fixed(name: str, declared: list[int | None], given: tuple[int, ...] | None) -> tuple[int, ...]:
-    shown = [size or "?" for size in declared]
-    if given is not None:
-        fits = len(given) == len(declared) and all(
-            d in (None, g) for d, g in zip(declared, given, strict=False)
-        )
-        if not fits or any(size < 1 for size in given):
-            raise ModelError(f"--shape {name}={list(given)} does not fit the input's {shown}")
-        return given
-    fixed = [1 if axis == 0 and size is None else size for axis, size in enumerate(declared)]
-    if None in fixed:
-        example = ",".join(str(size or "N") for size in fixed)
-        raise ModelError(
-            f"input {name!r} has dynamic axes beyond the batch: {shown}",
-            f"fix them with --shape {name}={example}",
-        )
-    return tuple(size for size in fixed if size is not None)
+    return fixed(name, [None] * len(given), given)
 
 
 def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,105 @@
+"""PyTorch modules and exported programs, to ONNX through PyTorch's own exporter.
+
+PyTorch is imported here and nowhere else, and only when a module or a program is given.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+
+from edgekit.errors import ModelError, ToolMissing, UsageError
+
+OPSET = 18
+"""What PyTorch's exporter is written in; a higher one is made by raising it afterwards."""
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def exported(model: Any, inputs: Sequence[Any] | Mapping[str, Any] | None) -> onnx.ModelProto:
+    """A ``torch.nn.Module`` or ``torch.export.ExportedProgram`` as ONNX, in evaluation mode.
+
+    The nodes are named after the module they came from; the paths and the source lines
+    that PyTorch writes into the file are left out, so that equal models are equal bytes.
+
+    Args:
+        model: its weights stay as they are, and so do its training flags.
+        inputs: what a module is called with; a program knows its own.
+
+    Raises:
+        UsageError: a module without inputs.
+        ToolMissing: onnxscript is not installed.
+        ModelError: PyTorch cannot export the model.
+    """
+    import torch
+
+    if isinstance(model, torch.nn.Module) and inputs is None:
+        raise UsageError(
+            "a torch.nn.Module cannot be exported without example inputs",
+            "give ek.load(module, example_inputs=(torch.zeros(1, 3, 224, 224),))",
+        )
+    named = dict(inputs) if isinstance(inputs, Mapping) else None
+    given = () if named is not None or inputs is None else tuple(inputs)
+    try:
+        with _evaluating(model), torch.no_grad():
+            program = torch.onnx.export(
+                model, given, kwargs=named, dynamo=True, opset_version=OPSET, verbose=False
+            )
+    except ImportError as error:
+        raise ToolMissing(
+            f"PyTorch's ONNX exporter needs {error.name}, which is not installed",
+            "pip install 'edgekit[torch]'",
+        ) from error
+    except Exception as error:  # whatever the user's own code raises
+        raise ModelError(f"PyTorch cannot export the model: {_reason(error)}") from error
+    made = _plain(program.model_proto)
+    made.graph.name = type(model).__name__
+    return made
+
+
+def _reason(error: Exception) -> str:
+    """The error that the exporter met, in one line; it wraps it in pages of advice."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:400]
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode for a while: dropout and batch statistics are no part of inference."""
+    modules = list(model.modules()) if callable(getattr(model, "modules", None)) else []
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    for node in model.graph.node:
+        told = {entry.key: entry.value for entry in node.metadata_props}
+        if scope := _module_path(told.get(_SCOPES, "")):
+            node.name = f"{scope}/{node.name}"
+    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for part in (*model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]
+    return model
+
+
+def _module_path(scopes: str) -> str:
+    """``layer1.0.conv1`` of ``['', 'layer1', 'layer1.0', 'layer1.0.conv1', 'conv2d']``."""
+    try:
+        path = ast.literal_eval(scopes)[-2]
+    except (SyntaxError, ValueError, IndexError, TypeError):
+        return ""
+    return path if isinstance(path, str) else ""
