@@ -29,8 +29,8 @@ from edgekit.domain import (
 )
 from edgekit.errors import DataError, EdgekitError, ToolError, UsageError
 from edgekit.formats import binding, host
-from edgekit.formats.binding import largest_difference, largest_finite
 from edgekit.sources import SourceModel, random_feeds
+from edgekit.sources.difference import largest_difference, largest_finite
 
 RANDOM_SAMPLES = 16
 GOLDEN_SAMPLES = 8

@@ -21,6 +21,7 @@ from edgekit.errors import ToolError
 from edgekit.formats import host
 from edgekit.formats.host import Detail
 from edgekit.sources import SourceModel, random_feeds
+from edgekit.sources.difference import relative_error
 
 _AGREES = 1e-3
 _MAX_TRIES = 24
@@ -214,21 +215,3 @@ def _nearest(
 def _errors(bound: Sequence[TensorBinding], got: Array, expected: Array) -> Iterator[float]:
     for binding in bound:
         yield relative_error(to_source(got, binding).astype(np.float64), expected)
-
-
-def relative_error(got: Array, expected: Array) -> float:
-    """The largest difference over the largest expected value."""
-    return largest_difference(got, expected) / (largest_finite(expected) or 1.0)
-
-
-def largest_difference(a: Array, b: Array) -> float:
-    """The largest absolute difference; what is equal does not differ, infinities included."""
-    with np.errstate(invalid="ignore"):
-        differences = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-    largest = float(np.max(differences, initial=0.0))
-    return np.inf if np.isnan(largest) else largest
-
-
-def largest_finite(values: Array) -> float:
-    """The largest finite absolute value; 0 where there is none."""
-    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
