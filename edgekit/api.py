@@ -56,8 +56,7 @@ def load(
         path = Path(model)
     else:
         path = written(model, example_inputs, store.default_root())
-    summary, _ = pipeline.inspect(path, shapes)
-    return Model(path, summary, shapes or {})
+    return Model(path, pipeline.summarise(path, shapes), shapes or {})
 
 
 def plan(

@@ -14,9 +14,11 @@ from edgekit import build_cache, bundle, fingerprint, resources, store
 from edgekit.domain import (
     CPU,
     SCHEMA_VERSION,
+    CleanUp,
     DeviceProfile,
     Family,
     Goal,
+    GraphSize,
     Manifest,
     ModelSummary,
     Plan,
@@ -25,12 +27,15 @@ from edgekit.domain import (
 from edgekit.errors import BundleError, DataError, InputError, ModelError
 from edgekit.observer import OnStage, silent
 from edgekit.planning import Choice, plan
+from edgekit.toolchain import isolation
+from edgekit.toolchain.process import Limits
 
 if TYPE_CHECKING:
     from edgekit import trials
 
 Shapes = dict[str, tuple[int, ...]]
 
+_LIMITS = Limits(seconds=600)
 _MOBILE = (Family.ANDROID, Family.APPLE)
 
 
@@ -67,19 +72,48 @@ class Built(Struct, frozen=True, kw_only=True):
     elapsed_s: float
 
 
-def inspect(model: Path, shapes: Shapes | None = None) -> tuple[ModelSummary, tuple[str, ...]]:
-    """Summarise a model; also what was changed to bring it into edgekit's form."""
+class Inspection(Struct, frozen=True, kw_only=True):
+    """What is known of a model, and of what edgekit made of it.
+
+    Attributes:
+        notes: what was changed to bring it into edgekit's form.
+        written: the graph as the user wrote it; ``cleaned``: after the clean-up.
+        passes: what each pass of the clean-up did.
+    """
+
+    summary: ModelSummary
+    notes: tuple[str, ...]
+    written: GraphSize
+    cleaned: GraphSize
+    passes: tuple[CleanUp, ...]
+
+
+def inspect(model: Path, shapes: Shapes | None = None) -> Inspection:
+    """Everything there is to say about a model without a device."""
     from edgekit import inspection, sources
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         source = sources.load(model, Path(folder), shapes)
-        return inspection.inspect(source), source.notes
+        return Inspection(
+            summary=inspection.inspect(source),
+            notes=source.notes,
+            written=isolation.call(inspection.size, _LIMITS, source.written),
+            cleaned=inspection.size(source.graph),
+            passes=source.passes,
+        )
+
+
+def summarise(model: Path, shapes: Shapes | None = None) -> ModelSummary:
+    """A model at a glance: what plans are made of."""
+    from edgekit import inspection, sources
+
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        return inspection.inspect(sources.load(model, Path(folder), shapes))
 
 
 def decide(request: Request) -> Plan:
     """Decide what to build, without building anything."""
-    summary, _ = inspect(request.model, request.shapes)
-    return _planned(request, summary)
+    return _planned(request, summarise(request.model, request.shapes))
 
 
 def _planned(request: Request, summary: ModelSummary) -> Plan:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.domain import ModelSummary, NodeSummary, TensorSpec
+from edgekit.domain import CleanUp, GraphSize, ModelSummary, NodeSummary, TensorSpec
+from edgekit.pipeline import Inspection
 from edgekit.report import terminal
 
 NASTY = "conv[/x]\x1b]0;owned\x07"
@@ -28,8 +29,16 @@ def summary(name: str) -> ModelSummary:
     )
 
 
+def seen(name: str) -> Inspection:
+    size = GraphSize(nodes=2, transposes=0, macs=None, weight_bytes=36)
+    passes = (CleanUp("fold", name, True), CleanUp("fuse", "fused", False, name))
+    return Inspection(
+        summary=summary(name), notes=(name,), written=size, cleaned=size, passes=passes
+    )
+
+
 def test_markup_and_escapes_in_names_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.show(terminal.summary(summary(NASTY), (NASTY,)))
+    terminal.show(terminal.inspection(seen(NASTY)))
     shown = capsys.readouterr().out
     assert "conv[/x]" in shown
     assert "\x1b" not in shown
@@ -37,7 +46,7 @@ def test_markup_and_escapes_in_names_are_harmless(capsys: pytest.CaptureFixture[
 
 
 def test_lines_end_where_their_text_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.show(terminal.summary(summary("plain"), ()))
+    terminal.show(terminal.inspection(seen("plain")))
     lines = capsys.readouterr().out.splitlines()
     assert all(line == line.rstrip() and len(line) <= 100 for line in lines)
 

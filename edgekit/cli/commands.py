@@ -37,8 +37,8 @@ def devices(arguments: Namespace) -> Output:
 
 def inspect(arguments: Namespace) -> Output:
     """``edgekit inspect``."""
-    summary, notes = pipeline.inspect(arguments.model, _shapes(arguments.shape))
-    return documents.summary(summary, notes), partial(terminal.summary, summary, notes)
+    found = pipeline.inspect(arguments.model, _shapes(arguments.shape))
+    return documents.inspection(found), partial(terminal.inspection, found)
 
 
 def plan(arguments: Namespace) -> Output:

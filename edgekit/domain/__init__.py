@@ -39,7 +39,7 @@ from edgekit.domain.measurement import (
     ProcessSamples,
     Target,
 )
-from edgekit.domain.model import ModelSummary, NodeSummary, TensorSpec
+from edgekit.domain.model import CleanUp, GraphSize, ModelSummary, NodeSummary, TensorSpec
 from edgekit.domain.plan import (
     CPU,
     Candidate,
@@ -65,6 +65,7 @@ __all__ = [
     "Attempt",
     "BenchmarkResult",
     "Candidate",
+    "CleanUp",
     "Cpu",
     "CpuCluster",
     "Deployment",
@@ -79,6 +80,7 @@ __all__ = [
     "Golden",
     "GoldenResult",
     "Granularity",
+    "GraphSize",
     "Manifest",
     "Memory",
     "Mode",

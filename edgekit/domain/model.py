@@ -76,3 +76,34 @@ class ModelSummary(Struct, frozen=True, forbid_unknown_fields=True):
     def operators(self) -> dict[str, int]:
         """How often each operator occurs, the most frequent first."""
         return dict(Counter(node.op for node in self.nodes).most_common())
+
+
+class CleanUp(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one pass over the graph did.
+
+    Attributes:
+        name: of the pass.
+        does: what it is for, in words.
+        changed: the graph is another one after it.
+        reason: why the pass was dropped, when it was; the graph is then as before it.
+    """
+
+    name: str
+    does: str
+    changed: bool
+    reason: str = ""
+
+
+class GraphSize(Struct, frozen=True, forbid_unknown_fields=True):
+    """A graph in four numbers, to set before and after side by side.
+
+    Attributes:
+        transposes: nodes that only move data from one layout to another.
+        macs: multiply-accumulates; ``None`` where shapes cannot be inferred.
+        weight_bytes: constants as stored.
+    """
+
+    nodes: int
+    transposes: int
+    macs: int | None
+    weight_bytes: int

@@ -11,13 +11,12 @@ from edgekit.domain import (
     Deployment,
     DeviceProfile,
     Manifest,
-    ModelSummary,
     Plan,
     Recipe,
     Rejection,
 )
 from edgekit.errors import EdgekitError
-from edgekit.pipeline import Built
+from edgekit.pipeline import Built, Inspection
 
 Document = dict[str, Any]
 
@@ -50,9 +49,18 @@ def devices(profiles: tuple[DeviceProfile, ...]) -> Document:
     }
 
 
-def summary(found: ModelSummary, notes: tuple[str, ...]) -> Document:
+def inspection(found: Inspection) -> Document:
     """A model at a glance; sizes in bytes."""
-    return {**plain(found), "operators": found.operators, "notes": list(notes)}
+    return {
+        **plain(found.summary),
+        "operators": found.summary.operators,
+        "notes": list(found.notes),
+        "clean_up": {
+            "before": plain(found.written),
+            "after": plain(found.cleaned),
+            "passes": plain(found.passes),
+        },
+    }
 
 
 def plan(made: Plan) -> Document:

@@ -80,9 +80,9 @@ def _onnx(model: Any, _inputs: ExampleInputs | None, folder: Path) -> Path:
 
 
 def _torch(model: Any, inputs: ExampleInputs | None, folder: Path) -> Path:
-    from edgekit.sources import pytorch
+    from edgekit.sources.pytorch import exported
 
-    return _onnx(pytorch.exported(model, inputs), None, folder)
+    return _onnx(exported(model, inputs), None, folder)
 
 
 def _keras(model: Any, _inputs: ExampleInputs | None, folder: Path) -> Path:
