@@ -34,9 +34,9 @@ ONNX_ERRORS = (
 )
 """What onnx raises about a graph; its own classes have no base in common."""
 
-_TOO_NEW = ["fuse_attention", "fuse_gqa", "fuse_rms_norm", "fuse_rope"]
-"""onnxsim's passes that make operators of opset 23 and above, which LiteRT's converter
-does not take."""
+_FOR_ONE_RUNTIME = ["fuse_attention", "fuse_gqa", "fuse_rms_norm", "fuse_rope"]
+"""onnxsim's passes that make operators of ONNX Runtime's own (com.microsoft), or of opset
+23, that LiteRT's converter does not take."""
 
 _BIAS, _ROW = 2, 2
 
@@ -91,6 +91,8 @@ def _tried(
         changed = one.apply(onnx.ModelProto.FromString(before))
         if changed.SerializeToString(deterministic=True) == before:
             return None, ""
+        if foreign := _domains(changed) - _domains(model):
+            return None, f"the graph would have needed operators of {', '.join(sorted(foreign))}"
         got = reference.run(changed, feeds)
     except ModelError as error:
         return None, error.message
@@ -101,12 +103,16 @@ def _tried(
     return changed, ""
 
 
+def _domains(model: onnx.ModelProto) -> set[str]:
+    return {node.domain for node in model.graph.node}
+
+
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
     return _simplified(model, perform_optimization=False)
 
 
 def _fused(model: onnx.ModelProto) -> onnx.ModelProto:
-    return _simplified(model, skipped_optimizers=_TOO_NEW)
+    return _simplified(model, skipped_optimizers=_FOR_ONE_RUNTIME)
 
 
 def _simplified(model: onnx.ModelProto, **how: object) -> onnx.ModelProto:
@@ -142,8 +148,7 @@ def _fewer_transposes(model: onnx.ModelProto) -> onnx.ModelProto:
         except Exception as error:  # ONNX Runtime's own, which share no base
             raise ModelError(str(error).splitlines()[0][:200]) from error
         changed = onnx.load(path)
-    standard = all(node.domain in ("", "ai.onnx") for node in changed.graph.node)
-    if not standard or transposes(changed) >= transposes(model):
+    if transposes(changed) >= transposes(model):
         return model
     del changed.opset_import[:]
     changed.opset_import.extend(model.opset_import)
