@@ -11,12 +11,16 @@ from edgekit.sources import onnx_file, tensorflow
 from edgekit.sources.model import Shapes, SourceModel
 
 Reader = Callable[[Path, Path, Shapes, bool], SourceModel]
+FOLDER = "a folder"
 
 READERS: dict[str, Reader] = {
     ".onnx": onnx_file.read,
     ".tflite": partial(tensorflow.read, "tflite"),
+    ".keras": partial(tensorflow.read, "keras"),
+    ".h5": partial(tensorflow.read, "keras"),
+    ".hdf5": partial(tensorflow.read, "keras"),
+    FOLDER: partial(tensorflow.read, "saved_model"),
 }
-FOLDER = "a folder"
 
 
 def load(

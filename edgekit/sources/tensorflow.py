@@ -23,13 +23,13 @@ from edgekit.toolchain.environments import TENSORFLOW
 from edgekit.toolchain.process import GIB, Limits
 
 _LIMITS = Limits(seconds=900, memory_bytes=16 * GIB)
-_LARGEST_BYTES = 2 * GIB
-"""What a flatbuffer or a protobuf can hold."""
+_LARGEST_BYTES = 4 * GIB
 
 
 def read(kind: str, path: Path, folder: Path, shapes: Shapes, trust: bool) -> SourceModel:
     """Read one of TensorFlow's files; see ``readers.load``."""
-    original = Original(kind=kind, path=_copied(path, folder), trusted=trust)
+    original = Original(kind=kind, path=_copied(kind, path, folder), trusted=trust)
+    sha256 = _digest(original.path)
     try:
         converted = environments.call(TENSORFLOW, convert, _LIMITS, original, folder, shapes)
     except ToolMissing:
@@ -41,20 +41,43 @@ def read(kind: str, path: Path, folder: Path, shapes: Shapes, trust: bool) -> So
         source,
         origin=path,
         name=path.stem,
-        sha256=_digest(original.path),
+        sha256=sha256,
         original=original,
     )
 
 
-def _copied(path: Path, folder: Path) -> Path:
+def _copied(kind: str, path: Path, folder: Path) -> Path:
+    """A private copy of what belongs to the model, and of nothing else."""
+    if kind != "saved_model":
+        return _copy(path, folder / f"original{path.suffix.lower()}")
+    copied = folder / "original"
+    (copied / "variables").mkdir(parents=True)
+    _copy(path / "saved_model.pb", copied / "saved_model.pb")
+    for part in sorted((path / "variables").glob("variables.*")):
+        _copy(part, copied / "variables" / part.name)
+    return copied
+
+
+def _copy(path: Path, destination: Path) -> Path:
+    if not path.is_file():
+        raise ModelError(f"{path.parent.name} holds no {path.name}: it is no SavedModel")
+    if path.is_symlink() or path.parent.is_symlink():
+        raise ModelError(f"{path} is a link", "give the file that it leads to")
     if path.stat().st_size > _LARGEST_BYTES:
-        raise ModelError(f"{path.name} is larger than 2 GiB, which no such file can be")
-    return Path(shutil.copyfile(path, folder / f"original{path.suffix.lower()}"))
+        raise ModelError(f"{path.name} takes more than {_LARGEST_BYTES // GIB} GiB")
+    return Path(shutil.copyfile(path, destination))
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(copied: Path) -> str:
+    """Of a file over its bytes, of a folder over the names and digests of its files."""
+    if copied.is_file():
+        with copied.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    total = hashlib.sha256()
+    for part in sorted(path for path in copied.rglob("*") if path.is_file()):
+        total.update(part.relative_to(copied).as_posix().encode() + b"\0")
+        total.update(bytes.fromhex(_digest(part)))
+    return total.hexdigest()
 
 
 def _proven(converted: Converted, folder: Path, shapes: Shapes) -> SourceModel:

@@ -95,4 +95,20 @@ def _tflite(original: Original, shapes: Shapes, graph: Path) -> Ran:
     return tflite_graph.convert(original.path, shapes, graph)
 
 
-_KINDS: dict[str, Callable[[Original, Shapes, Path], Ran]] = {"tflite": _tflite}
+def _keras(original: Original, shapes: Shapes, graph: Path) -> Ran:
+    from edgekit.sources import keras_graph
+
+    return keras_graph.convert(original, shapes, graph)
+
+
+def _saved_model(original: Original, shapes: Shapes, graph: Path) -> Ran:
+    from edgekit.sources import saved_model_graph
+
+    return saved_model_graph.convert(original, shapes, graph)
+
+
+_KINDS: dict[str, Callable[[Original, Shapes, Path], Ran]] = {
+    "tflite": _tflite,
+    "keras": _keras,
+    "saved_model": _saved_model,
+}
