@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from edgekit.domain import TensorSpec
 from edgekit.errors import ModelError
-from edgekit.sources import keras_check, traced
+from edgekit.sources import keras_check
 from edgekit.sources.model import Original, Shapes
 from edgekit.sources.shapes import fixed
-from edgekit.sources.tensorflow_graph import Ran
-
-
-def convert(original: Original, shapes: Shapes, graph: Path) -> Ran:
-    """Run the file and write its ONNX graph.
-
-    Raises:
-        ModelError: it would run code, or neither Keras 3 nor Keras 2 can read it.
-    """
-    model, framework = loaded(original)
-    inputs, function = callable_of(model, shapes)
-    return traced.convert(function, inputs, _output_names(model), graph, framework)
+from edgekit.sources.traced import Traceable
 
 
 def loaded(original: Original) -> tuple[Any, str]:
     """The model, and the name and version of the Keras that read it.
 
     Raises:
-        ModelError: as ``convert``.
+        ModelError: it would run code, or neither Keras 3 nor Keras 2 can read it.
     """
     version = keras_check.check(original.path, trusted=original.trusted)
     readers = (_keras_2, _keras_3) if version.startswith("2.") else (_keras_3, _keras_2)
@@ -62,14 +51,14 @@ def _keras_2(path: Path, *, safe: bool) -> tuple[Any, str]:
     return model, f"tf-keras {tf_keras.__version__}"
 
 
-def callable_of(
-    model: Any, shapes: Shapes
-) -> tuple[tuple[TensorSpec, ...], Callable[..., list[Any]]]:
-    """A model's inputs with their shapes fixed, and a function of them, in inference mode.
+def traceable(original: Original, shapes: Shapes) -> Traceable:
+    """The model of a file as a function, in inference mode.
 
     Raises:
-        ModelError: a model that was never built, or a dynamic axis without a shape.
+        ModelError: as ``loaded``; a model that was never built, or a dynamic axis without a
+            shape.
     """
+    model, framework = loaded(original)
     if not model.inputs:
         raise ModelError(
             "the model does not say what it takes: it was never called", "call it, then save it"
@@ -80,12 +69,16 @@ def callable_of(
         raise ModelError(f"--shape names {unknown[0]!r}; the model's inputs: {names}")
 
     def call(*tensors: Any) -> list[Any]:
-        import tensorflow as tf
-
         given = tf.nest.pack_sequence_as(model.input, tensors)
         return list(tf.nest.flatten(model(given, training=False)))
 
-    return inputs, call
+    return Traceable(
+        inputs=inputs,
+        outputs=_output_names(model),
+        function=call,
+        owner=model,
+        framework=framework,
+    )
 
 
 def _spec(tensor: Any, shapes: Shapes) -> TensorSpec:

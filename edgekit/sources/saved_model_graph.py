@@ -18,10 +18,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from edgekit.domain import TensorSpec
 from edgekit.errors import ModelError
-from edgekit.sources import traced
 from edgekit.sources.model import Original, Shapes
 from edgekit.sources.shapes import fixed
-from edgekit.sources.tensorflow_graph import Ran
+from edgekit.sources.traced import Traceable
 
 _TAG, _SIGNATURE = "serve", "serving_default"
 _COMPUTES = frozenset(
@@ -33,20 +32,12 @@ _COMPUTES = frozenset(
 _TRUST = "if you know who made it, --trust lets it run"
 
 
-def convert(original: Original, shapes: Shapes, graph: Path) -> Ran:
-    """Run the folder's signature and write its ONNX graph.
+def traceable(original: Original, shapes: Shapes) -> Traceable:
+    """The signature of a folder as a function.
 
     Raises:
         ModelError: it is damaged, has no such signature, or would run something else.
     """
-    inputs, outputs, function = callable_of(original, shapes)
-    return traced.convert(function, inputs, outputs, graph, f"TensorFlow {tf.__version__}")
-
-
-def callable_of(
-    original: Original, shapes: Shapes
-) -> tuple[tuple[TensorSpec, ...], list[str], traced.Function]:
-    """The signature's inputs with fixed shapes, its outputs' names, and a function of them."""
     saved = original.path / "saved_model.pb"
     model = _parsed(saved)
     if not original.trusted:
@@ -66,12 +57,18 @@ def callable_of(
     inputs = tuple(_specs(signature.structured_input_signature[1], shapes))
     outputs = list(signature.structured_outputs)
 
-    def call(*tensors: Any, _kept: Any = loaded) -> list[Any]:  # it holds the variables
+    def call(*tensors: Any) -> list[Any]:
         named = {spec.name: tensor for spec, tensor in zip(inputs, tensors, strict=True)}
         got = signature(**named)
         return [got[name] for name in outputs]
 
-    return inputs, outputs, call
+    return Traceable(
+        inputs=inputs,
+        outputs=outputs,
+        function=call,
+        owner=loaded,
+        framework=f"TensorFlow {tf.__version__}",
+    )
 
 
 def _parsed(path: Path) -> Any:

@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 
 from edgekit.errors import ModelError, ToolError, ToolMissing
+from edgekit.sources import tensorflow_graph
 from edgekit.sources.difference import Array, largest_difference, largest_finite
 from edgekit.sources.model import Original, Shapes, SourceModel
-from edgekit.sources.tensorflow_graph import Converted, convert
+from edgekit.sources.tensorflow_graph import Converted
 from edgekit.toolchain import environments, isolation
 from edgekit.toolchain.environments import TENSORFLOW
 from edgekit.toolchain.process import GIB, Limits
@@ -31,7 +32,9 @@ def read(kind: str, path: Path, folder: Path, shapes: Shapes, trust: bool) -> So
     original = Original(kind=kind, path=_copied(kind, path, folder), trusted=trust)
     sha256 = _digest(original.path)
     try:
-        converted = environments.call(TENSORFLOW, convert, _LIMITS, original, folder, shapes)
+        converted = environments.call(
+            TENSORFLOW, tensorflow_graph.convert, _LIMITS, original, folder, shapes
+        )
     except ToolMissing:
         raise
     except ToolError as error:
@@ -43,6 +46,20 @@ def read(kind: str, path: Path, folder: Path, shapes: Shapes, trust: bool) -> So
         name=path.stem,
         sha256=sha256,
         original=original,
+    )
+
+
+def to_tflite(source: SourceModel, destination: Path) -> None:
+    """Write a Keras or SavedModel source as a float ``.tflite``, by ``TFLiteConverter``.
+
+    Raises:
+        ToolError: the converter failed.
+    """
+    if source.original is None:
+        raise ToolError(f"{source.name} is not TensorFlow's")
+    shapes = {spec.name: spec.shape for spec in source.inputs}
+    environments.call(
+        TENSORFLOW, tensorflow_graph.to_tflite, _LIMITS, source.original, shapes, destination
     )
 
 

@@ -7,9 +7,10 @@ same way everywhere, and converted by tf2onnx.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec import Struct
@@ -18,6 +19,9 @@ from edgekit.domain import TensorSpec
 from edgekit.errors import ModelError
 from edgekit.sources.difference import Array
 from edgekit.sources.model import Original, Shapes
+
+if TYPE_CHECKING:
+    from edgekit.sources import traced
 
 AGREES = 1e-4
 """Relative to the largest value: by how much a float output may be off."""
@@ -61,9 +65,14 @@ def convert(original: Original, folder: Path, shapes: Shapes) -> Converted:
     Raises:
         ModelError: the framework cannot read or run it, or tf2onnx cannot convert it.
     """
+    from edgekit.sources import tflite_graph, traced
+
     graph, probe = folder / "converted.onnx", folder / "framework.npz"
     with _complaints() as complaints:
-        ran = _KINDS[original.kind](original, shapes, graph)
+        if original.kind == "tflite":
+            ran = tflite_graph.convert(original.path, shapes, graph)
+        else:
+            ran = traced.convert(_traceable(original, shapes), graph)
     if complaints:
         raise ModelError(f"tf2onnx cannot convert the model: {'; '.join(complaints)[:1000]}")
     np.savez(probe, *ran.outputs)
@@ -89,26 +98,21 @@ def _complaints() -> Iterator[list[str]]:
         logging.getLogger("tf2onnx").removeHandler(handler)
 
 
-def _tflite(original: Original, shapes: Shapes, graph: Path) -> Ran:
-    from edgekit.sources import tflite_graph
+def to_tflite(original: Original, shapes: Shapes, destination: Path) -> None:
+    """Write what the user gave as a float ``.tflite``, with TensorFlow's own converter.
 
-    return tflite_graph.convert(original.path, shapes, graph)
+    Raises:
+        ModelError: as ``convert``.
+        Exception: whatever the converter raises.
+    """
+    from edgekit.sources import traced
 
-
-def _keras(original: Original, shapes: Shapes, graph: Path) -> Ran:
-    from edgekit.sources import keras_graph
-
-    return keras_graph.convert(original, shapes, graph)
-
-
-def _saved_model(original: Original, shapes: Shapes, graph: Path) -> Ran:
-    from edgekit.sources import saved_model_graph
-
-    return saved_model_graph.convert(original, shapes, graph)
+    traced.to_tflite(_traceable(original, shapes), destination)
 
 
-_KINDS: dict[str, Callable[[Original, Shapes, Path], Ran]] = {
-    "tflite": _tflite,
-    "keras": _keras,
-    "saved_model": _saved_model,
-}
+def _traceable(original: Original, shapes: Shapes) -> traced.Traceable:
+    from edgekit.sources import keras_graph, saved_model_graph
+
+    if original.kind == "keras":
+        return keras_graph.traceable(original, shapes)
+    return saved_model_graph.traceable(original, shapes)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import tensorflow as tf
+from msgspec import Struct
 
 from edgekit.domain import TensorSpec
 from edgekit.sources.difference import largest_finite
@@ -18,40 +19,57 @@ from edgekit.sources.tensorflow_graph import AGREES, OPSET, Ran
 Function = Callable[..., list[Any]]
 
 
-def convert(
-    function: Function,
-    inputs: tuple[TensorSpec, ...],
-    outputs: Sequence[str],
-    graph: Path,
-    framework: str,
-) -> Ran:
-    """Run a function for ``random_feeds(inputs)``, and write its ONNX graph.
+class Traceable(Struct, frozen=True, kw_only=True):
+    """A model as a function.
 
-    Args:
-        function: takes one tensor per input, gives one per output.
+    Attributes:
         inputs: names, fixed shapes and types.
         outputs: their names, in order.
-        graph: where the ONNX graph goes.
-        framework: what runs it, for messages.
+        function: takes one tensor per input, gives one per output.
+        owner: holds the variables; they go with it.
+        framework: what runs it, with its version.
     """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: list[str]
+    function: Function
+    owner: Any
+    framework: str
+
+    def traced(self) -> tuple[Any, list[tf.TensorSpec]]:
+        """A ``tf.function`` with named inputs and outputs, and its signature."""
+
+        def named(*tensors: Any) -> dict[str, Any]:
+            return dict(zip(self.outputs, self.function(*tensors), strict=True))
+
+        return tf.function(named), [tf.TensorSpec(i.shape, i.dtype, i.name) for i in self.inputs]
+
+
+def convert(model: Traceable, graph: Path) -> Ran:
+    """Run a model for ``random_feeds(inputs)``, and write its ONNX graph."""
     from tf2onnx import convert as tf2onnx
 
-    feeds = random_feeds(inputs)
-    got = [np.asarray(array) for array in function(*(tf.constant(feeds[i.name]) for i in inputs))]
-    named = tf.function(lambda *tensors: dict(zip(outputs, function(*tensors), strict=True)))
-    signature = [tf.TensorSpec(spec.shape, spec.dtype, spec.name) for spec in inputs]
-    model, _ = tf2onnx.from_function(named, signature, opset=OPSET)
-    _reorder(model.graph.input, [spec.name for spec in inputs])
-    _reorder(model.graph.output, outputs)
-    onnx.save(model, graph)
-    return Ran(
-        inputs=inputs,
-        outputs=got,
-        allowed=tuple(
-            AGREES * (largest_finite(a) or 1.0) if a.dtype.kind == "f" else 0.0 for a in got
-        ),
-        framework=framework,
+    feeds = random_feeds(model.inputs)
+    tensors = [tf.constant(feeds[spec.name]) for spec in model.inputs]
+    got = [np.asarray(array) for array in model.function(*tensors)]
+    converted, _ = tf2onnx.from_function(*model.traced(), opset=OPSET)
+    _reorder(converted.graph.input, [spec.name for spec in model.inputs])
+    _reorder(converted.graph.output, model.outputs)
+    onnx.save(converted, graph)
+    allowed = tuple(
+        AGREES * (largest_finite(array) or 1.0) if array.dtype.kind == "f" else 0.0 for array in got
     )
+    return Ran(inputs=model.inputs, outputs=got, allowed=allowed, framework=model.framework)
+
+
+def to_tflite(model: Traceable, destination: Path) -> None:
+    """Write the model as a float ``.tflite`` with TensorFlow's own converter."""
+    function, signature = model.traced()
+    module = tf.Module()
+    module.owner = model.owner
+    concrete = function.get_concrete_function(*signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
+    destination.write_bytes(converter.convert())
 
 
 def _reorder(values: Any, names: Sequence[str]) -> None:
