@@ -1,23 +1,84 @@
 """PyTorch modules and exported programs, to ONNX through PyTorch's own exporter.
 
 PyTorch is imported here and nowhere else, and only when a module or a program is given.
+A program in a file is written anew by ``pt2_archive`` first, and loaded and exported in a
+process of its own.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import onnx
+import msgspec
 
 from edgekit.errors import ModelError, ToolMissing, UsageError
+from edgekit.sources import onnx_file, pt2_archive
+from edgekit.sources.model import Shapes, SourceModel
+from edgekit.toolchain import isolation
+from edgekit.toolchain.process import GIB, Limits
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSET = 18
 """What PyTorch's exporter is written in; a higher one is made by raising it afterwards."""
 
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+"""What PyTorch writes by default: programs in Python's pickle, and never loaded."""
+
+_LIMITS = Limits(seconds=600, memory_bytes=16 * GIB)
+_INSTALL = "pip install 'edgekit[torch]'"
 _SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def read(path: Path, folder: Path, shapes: Shapes, _trust: bool = False) -> SourceModel:
+    """Read a ``.pt2``; see ``readers.load``. No pickle in it is loaded, whatever is trusted."""
+    if find_spec("torch") is None:
+        raise ToolMissing(f"{path.name} needs PyTorch, which is not installed", _INSTALL)
+    original = Path(shutil.copyfile(path, folder / "original.pt2"))
+    made = folder / "exported.onnx"
+    isolation.call(_export, _LIMITS, original, made)
+    source = onnx_file.read(made, folder, shapes)
+    with original.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return msgspec.structs.replace(source, origin=path, name=path.stem, sha256=sha256)
+
+
+def refuse(path: Path, _folder: Path, _shapes: Shapes, _trust: bool = False) -> SourceModel:
+    """Refuse a pickle, unread.
+
+    Raises:
+        ModelError: always.
+    """
+    raise ModelError(
+        f"{path.name} is a Python pickle: whoever loads it runs what it says",
+        "torch.export.save(torch.export.export(module, inputs), 'model.pt2') writes a file that "
+        "edgekit reads; in Python, ek.load(module, example_inputs=...) takes the module itself",
+    )
+
+
+def _export(original: Path, made: Path) -> None:
+    """What runs in a process of its own; only there is a stranger's program loaded."""
+    cleaned = original.with_name("cleaned.pt2")
+    pt2_archive.clean(original, cleaned)
+    import torch
+
+    try:
+        program = torch.export.load(cleaned)
+    except Exception as error:
+        raise ModelError(
+            f"PyTorch cannot load the program: {_reason(error)}",
+            f"it was written by another version than the {torch.__version__} installed here, or "
+            "it is damaged",
+        ) from error
+    made.write_bytes(exported(program, None).SerializeToString(deterministic=True))
 
 
 def exported(model: Any, inputs: Sequence[Any] | Mapping[str, Any] | None) -> onnx.ModelProto:
@@ -52,7 +113,7 @@ def exported(model: Any, inputs: Sequence[Any] | Mapping[str, Any] | None) -> on
     except ImportError as error:
         raise ToolMissing(
             f"PyTorch's ONNX exporter needs {error.name}, which is not installed",
-            "pip install 'edgekit[torch]'",
+            _INSTALL,
         ) from error
     except Exception as error:  # whatever the user's own code raises
         raise ModelError(f"PyTorch cannot export the model: {_reason(error)}") from error

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from edgekit.errors import ModelError
-from edgekit.sources import onnx_file, tensorflow
+from edgekit.sources import onnx_file, pytorch, tensorflow
 from edgekit.sources.model import Shapes, SourceModel
 
 Reader = Callable[[Path, Path, Shapes, bool], SourceModel]
@@ -15,12 +15,14 @@ FOLDER = "a folder"
 
 READERS: dict[str, Reader] = {
     ".onnx": onnx_file.read,
+    ".pt2": pytorch.read,
     ".tflite": partial(tensorflow.read, "tflite"),
     ".keras": partial(tensorflow.read, "keras"),
     ".h5": partial(tensorflow.read, "keras"),
     ".hdf5": partial(tensorflow.read, "keras"),
     FOLDER: partial(tensorflow.read, "saved_model"),
 }
+_REFUSED: dict[str, Reader] = dict.fromkeys(pytorch.PICKLES, pytorch.refuse)
 
 
 def load(
@@ -43,7 +45,7 @@ def load(
     if not path.exists():
         raise ModelError(f"no such file: {path}")
     kind = FOLDER if path.is_dir() else path.suffix.lower()
-    reader = READERS.get(kind)
+    reader = (READERS | _REFUSED).get(kind)
     if reader is None:
         raise ModelError(
             f"{path.name}: expected {', '.join(READERS)}, got {kind or 'no suffix'}",

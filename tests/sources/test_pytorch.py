@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import edgekit as ek
+from edgekit import sources
 from edgekit.errors import ModelError, UsageError
 from tests import models
 from tests.paths import ROOT
@@ -126,3 +128,20 @@ class Broken(torch.nn.Module):
 def test_a_module_that_fails_says_why() -> None:
     with pytest.raises(ModelError, match="this layer is broken"):
         ek.load(Broken(), example_inputs=(X,))
+
+
+def test_an_exported_program_in_a_file(tmp_path: Path) -> None:
+    module = Net().eval()
+    program = torch.export.export(
+        module, (X.repeat(2, 1, 1, 1),), dynamic_shapes={"x": {0: torch.export.Dim("n", max=8)}}
+    )
+    path = tmp_path / "net.pt2"
+    torch.export.save(program, path)
+    (tmp_path / "graphs").mkdir()
+    source = sources.load(path, tmp_path / "graphs")
+    assert (source.name, source.origin) == ("net", path)
+    assert source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert source.inputs[0].shape == (1, 3, 8, 8)
+    (got,) = models.run(source.graph, {"x": X.numpy()}).values()
+    expected = module(X).detach().numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
