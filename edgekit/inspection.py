@@ -137,6 +137,7 @@ def _summary(
         output_elements=sum(spec.elements for spec in outputs),
         output_shape=outputs[0].shape,
         group=group,
+        input_type=tensors[node.input[0]].dtype if node.input and node.input[0] in tensors else "",
         channelwise=group > 1 and bool(inputs) and group == inputs[0].shape[1],
     )
 

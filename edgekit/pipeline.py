@@ -17,6 +17,7 @@ from edgekit.domain import (
     CleanUp,
     DeviceProfile,
     Family,
+    Format,
     Goal,
     GraphSize,
     Manifest,
@@ -32,6 +33,7 @@ from edgekit.toolchain.process import Limits
 
 if TYPE_CHECKING:
     from edgekit import trials
+    from edgekit.diagnosis import Obstacle
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -79,6 +81,7 @@ class Inspection(Struct, frozen=True, kw_only=True):
         notes: what was changed to bring it into edgekit's form.
         written: the graph as the user wrote it; ``cleaned``: after the clean-up.
         passes: what each pass of the clean-up did.
+        obstacles: what each format that was asked about is not known to take.
     """
 
     summary: ModelSummary
@@ -86,20 +89,25 @@ class Inspection(Struct, frozen=True, kw_only=True):
     written: GraphSize
     cleaned: GraphSize
     passes: tuple[CleanUp, ...]
+    obstacles: dict[Format, tuple[Obstacle, ...]] = {}
 
 
-def inspect(model: Path, shapes: Shapes | None = None) -> Inspection:
-    """Everything there is to say about a model without a device."""
-    from edgekit import inspection, sources
+def inspect(
+    model: Path, shapes: Shapes | None = None, targets: tuple[Format, ...] = ()
+) -> Inspection:
+    """Everything there is to say about a model without a device, and about formats for it."""
+    from edgekit import diagnosis, inspection, sources
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         source = sources.load(model, Path(folder), shapes)
+        summary = inspection.inspect(source)
         return Inspection(
-            summary=inspection.inspect(source),
+            summary=summary,
             notes=source.notes,
             written=isolation.call(inspection.size, _LIMITS, source.written),
             cleaned=inspection.size(source.graph),
             passes=source.passes,
+            obstacles={target: diagnosis.obstacles(summary, target) for target in targets},
         )
 
 

@@ -68,6 +68,13 @@ def _devices(command: Parser) -> None:
 
 def _inspect(command: Parser) -> None:
     _model(command)
+    command.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        choices=FORMATS,
+        help="say what this format is not known to take; may be given several times",
+    )
 
 
 def _plan(command: Parser) -> None:
@@ -135,7 +142,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "devices": ("what is known of the devices", "edgekit devices raspberry-pi-5", _devices),
     "inspect": (
         "size, multiply-accumulates, activation peak and operators of a model",
-        "edgekit inspect model.onnx",
+        "edgekit inspect model.onnx --target litert",
         _inspect,
     ),
     "plan": (

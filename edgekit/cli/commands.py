@@ -37,7 +37,8 @@ def devices(arguments: Namespace) -> Output:
 
 def inspect(arguments: Namespace) -> Output:
     """``edgekit inspect``."""
-    found = pipeline.inspect(arguments.model, _shapes(arguments.shape))
+    targets = tuple(Format(name) for name in arguments.target)
+    found = pipeline.inspect(arguments.model, _shapes(arguments.shape), targets)
     return documents.inspection(found), partial(terminal.inspection, found)
 
 

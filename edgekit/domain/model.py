@@ -34,6 +34,7 @@ class NodeSummary(Struct, frozen=True, forbid_unknown_fields=True):
         output_shape: shape of the first output.
         group: the convolution's groups (1 for all others).
         channelwise: each channel convolved on its own (depthwise).
+        input_type: NumPy's name of the first input's type; empty where there is none.
     """
 
     name: str
@@ -46,6 +47,7 @@ class NodeSummary(Struct, frozen=True, forbid_unknown_fields=True):
     output_shape: tuple[int, ...]
     group: int = 1
     channelwise: bool = False
+    input_type: str = ""
 
 
 class ModelSummary(Struct, frozen=True, forbid_unknown_fields=True):

@@ -60,6 +60,10 @@ def inspection(found: Inspection) -> Document:
             "after": plain(found.cleaned),
             "passes": plain(found.passes),
         },
+        "targets": {
+            target.value: {"obstacles": plain(obstacles)}
+            for target, obstacles in found.obstacles.items()
+        },
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -130,7 +130,7 @@ def inspection(seen: Inspection) -> RenderableType:
                 f"{node.macs / found.macs:.1%}",
                 size(node.parameter_bytes),
             )
-    return Group(head, Text("\nThe heaviest layers"), layers, *_clean_up(seen))
+    return Group(head, Text("\nThe heaviest layers"), layers, *_clean_up(seen), *_obstacles(seen))
 
 
 def _clean_up(seen: Inspection) -> tuple[RenderableType, ...]:
@@ -146,6 +146,21 @@ def _clean_up(seen: Inspection) -> tuple[RenderableType, ...]:
         if one.changed or one.reason:
             sizes.add_row(one.name, one.does, f"dropped: {one.reason}" if one.reason else "done")
     return Text("\nThe clean-up"), sizes
+
+
+def _obstacles(seen: Inspection) -> Iterator[RenderableType]:
+    """For each format that was asked about: what it is not known to take, and what to do."""
+    for target, found in seen.obstacles.items():
+        if not found:
+            yield Text(f"\n{target.value}: every operator is known to be taken.")
+            continue
+        yield Text(f"\n{target.value}: not known to be taken")
+        table = _table("layer", "operator", "found", "what could be done")
+        for one in found:
+            table.add_row(
+                one.node, f"{one.operator} ({one.type})", one.why, "; ".join(one.remedies)
+            )
+        yield table
 
 
 def plan(made: Plan, profile: DeviceProfile) -> RenderableType:
