@@ -13,11 +13,12 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
-
-import h5py
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgekit.errors import ModelError
+
+if TYPE_CHECKING:
+    import h5py
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = frozenset({"metadata.json", _CONFIG, _WEIGHTS})
@@ -85,6 +86,8 @@ def _check_members(name: str, members: list[zipfile.ZipInfo]) -> None:
 
 
 def _hdf5(path: Path) -> tuple[Any, str]:
+    import h5py
+
     with path.open("rb") as file:
         _check_links(file, path.name)
         with h5py.File(file, "r") as opened:
@@ -100,6 +103,8 @@ def _hdf5(path: Path) -> tuple[Any, str]:
 
 def _check_links(file: BinaryIO | io.BytesIO, name: str) -> None:
     """Everything lies in this one file: no links out of it, no data kept elsewhere."""
+    import h5py
+
     try:
         with h5py.File(file, "r") as opened:
             for count, what in enumerate(_leaks(opened)):
@@ -111,6 +116,8 @@ def _check_links(file: BinaryIO | io.BytesIO, name: str) -> None:
 
 def _leaks(opened: h5py.File) -> Iterator[str]:
     """For every object of a file what it reaches outside of it; nothing for most."""
+    import h5py
+
     waiting, seen = [opened["/"]], {opened["/"].id.__hash__()}
     while waiting:
         group = waiting.pop()

@@ -10,20 +10,14 @@ import tensorflow as tf
 
 from edgekit.domain import TensorSpec
 from edgekit.errors import ModelError
-from edgekit.sources import keras_check
 from edgekit.sources.model import Original, Shapes
 from edgekit.sources.shapes import fixed
 from edgekit.sources.traced import Traceable
 
 
-def loaded(original: Original) -> tuple[Any, str]:
-    """The model, and the name and version of the Keras that read it.
-
-    Raises:
-        ModelError: it would run code, or neither Keras 3 nor Keras 2 can read it.
-    """
-    version = keras_check.check(original.path, trusted=original.trusted)
-    readers = (_keras_2, _keras_3) if version.startswith("2.") else (_keras_3, _keras_2)
+def _loaded(original: Original, wrote: str) -> tuple[Any, str]:
+    """The model, and the name and version of the Keras that read it."""
+    readers = (_keras_2, _keras_3) if wrote.startswith("2.") else (_keras_3, _keras_2)
     refusals = []
     for read in readers:
         try:
@@ -51,14 +45,19 @@ def _keras_2(path: Path, *, safe: bool) -> tuple[Any, str]:
     return model, f"tf-keras {tf_keras.__version__}"
 
 
-def traceable(original: Original, shapes: Shapes) -> Traceable:
+def traceable(original: Original, shapes: Shapes, wrote: str) -> Traceable:
     """The model of a file as a function, in inference mode.
 
+    Args:
+        original: the file, checked.
+        shapes: for dynamic axes beyond the batch.
+        wrote: the version of Keras that wrote it, or nothing.
+
     Raises:
-        ModelError: as ``loaded``; a model that was never built, or a dynamic axis without a
-            shape.
+        ModelError: neither Keras 3 nor Keras 2 can read it, it was never built, or it has a
+            dynamic axis without a shape.
     """
-    model, framework = loaded(original)
+    model, framework = _loaded(original, wrote)
     if not model.inputs:
         raise ModelError(
             "the model does not say what it takes: it was never called", "call it, then save it"

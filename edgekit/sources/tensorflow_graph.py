@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from edgekit.domain import TensorSpec
 from edgekit.errors import ModelError
+from edgekit.sources import keras_check, tflite_check
 from edgekit.sources.difference import Array
 from edgekit.sources.model import Original, Shapes
 
@@ -65,20 +66,26 @@ def convert(original: Original, folder: Path, shapes: Shapes) -> Converted:
     Raises:
         ModelError: the framework cannot read or run it, or tf2onnx cannot convert it.
     """
-    from edgekit.sources import tflite_graph, traced
-
     graph, probe = folder / "converted.onnx", folder / "framework.npz"
     with _complaints() as complaints:
-        if original.kind == "tflite":
-            ran = tflite_graph.convert(original.path, shapes, graph)
-        else:
-            ran = traced.convert(_traceable(original, shapes), graph)
+        ran = _converted(original, shapes, graph)
     if complaints:
         raise ModelError(f"tf2onnx cannot convert the model: {'; '.join(complaints)[:1000]}")
     np.savez(probe, *ran.outputs)
     return Converted(
         graph=graph, inputs=ran.inputs, probe=probe, allowed=ran.allowed, framework=ran.framework
     )
+
+
+def _converted(original: Original, shapes: Shapes, graph: Path) -> Ran:
+    if original.kind == "tflite":
+        tflite_check.check(original.path)
+        from edgekit.sources import tflite_graph
+
+        return tflite_graph.convert(original.path, shapes, graph)
+    from edgekit.sources import traced
+
+    return traced.convert(_traceable(original, shapes), graph)
 
 
 @contextmanager
@@ -111,8 +118,12 @@ def to_tflite(original: Original, shapes: Shapes, destination: Path) -> None:
 
 
 def _traceable(original: Original, shapes: Shapes) -> traced.Traceable:
-    from edgekit.sources import keras_graph, saved_model_graph
-
     if original.kind == "keras":
-        return keras_graph.traceable(original, shapes)
+        # Before TensorFlow is loaded, and may look at the file.
+        wrote = keras_check.check(original.path, trusted=original.trusted)
+        from edgekit.sources import keras_graph
+
+        return keras_graph.traceable(original, shapes, wrote)
+    from edgekit.sources import saved_model_graph
+
     return saved_model_graph.traceable(original, shapes)

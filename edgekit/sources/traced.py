@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import tensorflow as tf
 from msgspec import Struct
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from edgekit.domain import TensorSpec
 from edgekit.sources.difference import largest_finite
@@ -64,11 +65,16 @@ def convert(model: Traceable, graph: Path) -> Ran:
 
 def to_tflite(model: Traceable, destination: Path) -> None:
     """Write the model as a float ``.tflite`` with TensorFlow's own converter."""
-    function, signature = model.traced()
-    module = tf.Module()
-    module.owner = model.owner
-    concrete = function.get_concrete_function(*signature)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
+    _, signature = model.traced()
+    variable = tf.function(model.function).get_concrete_function(*signature)
+    # Weights that a loop captures would stay variables, which nothing sets on the device.
+    frozen = convert_variables_to_constants_v2(variable, lower_control_flow=False)
+
+    def named(*tensors: Any) -> dict[str, Any]:
+        return dict(zip(model.outputs, tf.nest.flatten(frozen(*tensors)), strict=True))
+
+    concrete = tf.function(named).get_concrete_function(*signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
     destination.write_bytes(converter.convert())
 
 
