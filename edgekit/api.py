@@ -31,6 +31,7 @@ class Model(Struct, frozen=True):
     path: Path
     summary: ModelSummary
     shapes: pipeline.Shapes
+    trust: bool = False
 
 
 def load(
@@ -38,6 +39,7 @@ def load(
     *,
     example_inputs: ExampleInputs | None = None,
     shapes: pipeline.Shapes | None = None,
+    trust: bool = False,
 ) -> Model:
     """Read a model.
 
@@ -47,6 +49,7 @@ def load(
         example_inputs: what a ``torch.nn.Module`` is called with: a sequence of tensors,
             or tensors by the names of its parameters.
         shapes: input name -> shape, for inputs with dynamic axes beyond the batch.
+        trust: code that a Keras file or a SavedModel carries may run.
 
     Raises:
         UsageError: an object of another kind, or a module without example inputs.
@@ -56,7 +59,8 @@ def load(
         path = Path(model)
     else:
         path = written(model, example_inputs, store.default_root())
-    return Model(path, pipeline.summarise(path, shapes), shapes or {})
+    summary = pipeline.summarise(path, shapes, trust=trust)
+    return Model(path, summary, shapes or {}, trust)
 
 
 def plan(
@@ -105,6 +109,7 @@ def build(
             goal=plan.goal,
             plan=plan,
             shapes=model.shapes,
+            trust=model.trust,
             calibration=calibration_file,
             evaluation=evaluation_file,
             metric=metric,

@@ -47,6 +47,7 @@ class Request(Struct, frozen=True, kw_only=True):
     Attributes:
         model: the user's file.
         shapes: input name -> shape, for dynamic axes beyond the batch.
+        trust: code that the model's file carries may run.
         calibration: ``.npz`` for static quantization.
         evaluation: ``.npz`` that decides, with labels ``y`` or without.
         metric: its name; ``None`` chooses by the labels.
@@ -58,6 +59,7 @@ class Request(Struct, frozen=True, kw_only=True):
     goal: Goal = Goal()
     choice: Choice = Choice()
     shapes: Shapes = {}
+    trust: bool = False
     calibration: Path | None = None
     evaluation: Path | None = None
     metric: str | None = None
@@ -93,13 +95,17 @@ class Inspection(Struct, frozen=True, kw_only=True):
 
 
 def inspect(
-    model: Path, shapes: Shapes | None = None, targets: tuple[Format, ...] = ()
+    model: Path,
+    shapes: Shapes | None = None,
+    targets: tuple[Format, ...] = (),
+    *,
+    trust: bool = False,
 ) -> Inspection:
     """Everything there is to say about a model without a device, and about formats for it."""
     from edgekit import diagnosis, inspection, sources
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        source = sources.load(model, Path(folder), shapes)
+        source = sources.load(model, Path(folder), shapes, trust=trust)
         summary = inspection.inspect(source)
         return Inspection(
             summary=summary,
@@ -111,17 +117,17 @@ def inspect(
         )
 
 
-def summarise(model: Path, shapes: Shapes | None = None) -> ModelSummary:
+def summarise(model: Path, shapes: Shapes | None = None, *, trust: bool = False) -> ModelSummary:
     """A model at a glance: what plans are made of."""
     from edgekit import inspection, sources
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        return inspection.inspect(sources.load(model, Path(folder), shapes))
+        return inspection.inspect(sources.load(model, Path(folder), shapes, trust=trust))
 
 
 def decide(request: Request) -> Plan:
     """Decide what to build, without building anything."""
-    return _planned(request, summarise(request.model, request.shapes))
+    return _planned(request, summarise(request.model, request.shapes, trust=request.trust))
 
 
 def _planned(request: Request, summary: ModelSummary) -> Plan:
@@ -190,7 +196,7 @@ def _is_whole(kept: Path | None) -> bool:
 
 def _check_files(request: Request, destination: Path) -> None:
     """What can be said before any work is done."""
-    if not request.model.is_file():
+    if not request.model.exists():
         raise ModelError(f"no such file: {request.model}")
     for what, path in (("calibration", request.calibration), ("evaluation", request.evaluation)):
         if path is not None and not path.is_file():
@@ -205,7 +211,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         work = Path(scratch)
         on_stage("source", request.model.name)
-        source = sources.load(request.model, work, request.shapes)
+        source = sources.load(request.model, work, request.shapes, trust=request.trust)
         calibration, evaluation = (
             datasets.load(path, source.inputs) if path else None
             for path in (request.calibration, request.evaluation)

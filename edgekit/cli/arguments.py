@@ -176,7 +176,13 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
 
 
 def _model(command: Parser) -> None:
-    command.add_argument("model", type=_path, metavar="MODEL", help="an .onnx file")
+    command.add_argument(
+        "model", type=_path, metavar="MODEL",
+        help="an .onnx, .pt2, .tflite, .keras or .h5 file, or a SavedModel's folder",
+    )  # fmt: skip
+    command.add_argument(
+        "--trust", action="store_true", help="let code run that a Keras file or SavedModel carries"
+    )
     command.add_argument(
         "--shape",
         action="append",

@@ -38,7 +38,9 @@ def devices(arguments: Namespace) -> Output:
 def inspect(arguments: Namespace) -> Output:
     """``edgekit inspect``."""
     targets = tuple(Format(name) for name in arguments.target)
-    found = pipeline.inspect(arguments.model, _shapes(arguments.shape), targets)
+    found = pipeline.inspect(
+        arguments.model, _shapes(arguments.shape), targets, trust=arguments.trust
+    )
     return documents.inspection(found), partial(terminal.inspection, found)
 
 
@@ -152,6 +154,7 @@ def _request(arguments: Namespace, *, calibration: bool) -> pipeline.Request:
             precisions=tuple(arguments.precision),
         ),
         shapes=_shapes(arguments.shape),
+        trust=arguments.trust,
     )
 
 
