@@ -8,6 +8,8 @@ import keras
 import numpy as np
 
 SAMPLES = 4
+SIZE = 224
+"""Of the images, where a network takes any."""
 
 
 def main(name: str, path: str) -> None:
@@ -21,7 +23,7 @@ def main(name: str, path: str) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
-    shape = (SAMPLES, *model.input.shape[1:])
+    shape = (SAMPLES, *(size or SIZE for size in model.input.shape[1:]))
     model(np.random.default_rng(7).standard_normal(shape).astype("float32"), training=True)
     model.save(path)
 

@@ -24,7 +24,7 @@ from _latency import latencies
 
 from edgekit import sources
 from edgekit.domain import Artifact, Format, Recipe
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, ModelError
 from edgekit.formats import FORMATS, Job, binding, litert, litert_routes
 from edgekit.sources import SourceModel, random_feeds
 from edgekit.sources.difference import relative_error
@@ -70,7 +70,7 @@ def main() -> int:
 def measured(name: str, formats: list[Format], kept: Path, folder: Path) -> Iterator[Row]:
     """One row per format."""
     started = time.monotonic()
-    source = sources.load(network(name, kept), folder)
+    source = _loaded(network(name, kept), folder)
     read_s = round(time.monotonic() - started, 1)
     for format_ in formats:
         row: Row = {"network": name, "format": format_.value, "read_s": read_s}
@@ -89,6 +89,15 @@ def measured(name: str, formats: list[Format], kept: Path, folder: Path) -> Iter
         if format_ is Format.LITERT:
             row |= single_routes(source, artifact, made)
         yield row
+
+
+def _loaded(path: Path, folder: Path) -> SourceModel:
+    try:
+        return sources.load(path, folder)
+    except ModelError as error:
+        if "dynamic axes" not in error.message:
+            raise
+        return sources.load(path, folder, {"input_layer": (1, 224, 224, 3)})
 
 
 def network(name: str, kept: Path) -> Path:

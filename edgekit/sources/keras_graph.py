@@ -67,8 +67,11 @@ def traceable(original: Original, shapes: Shapes, wrote: str) -> Traceable:
         names = ", ".join(spec.name for spec in inputs)
         raise ModelError(f"--shape names {unknown[0]!r}; the model's inputs: {names}")
 
+    # A list, a dictionary, ... of inputs; a Sequential may not know, and takes one.
+    structure = getattr(model, "input", model.inputs[0])
+
     def call(*tensors: Any) -> list[Any]:
-        given = tf.nest.pack_sequence_as(model.input, tensors)
+        given = tf.nest.pack_sequence_as(structure, tensors)
         return list(tf.nest.flatten(model(given, training=False)))
 
     return Traceable(

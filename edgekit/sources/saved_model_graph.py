@@ -136,6 +136,8 @@ def _convertible() -> frozenset[str]:
     from tf2onnx import tfonnx  # noqa: F401 - registers its handlers
     from tf2onnx.handler import tf_op
 
+    from edgekit.sources import traced_operators  # noqa: F401 - the same
+
     versions = (opsets for domain, opsets in tf_op.get_opsets().items() if domain == "")
     return frozenset(name for opsets in versions for names in opsets for name in names)
 

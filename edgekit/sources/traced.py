@@ -50,6 +50,8 @@ def convert(model: Traceable, graph: Path) -> Ran:
     """Run a model for ``random_feeds(inputs)``, and write its ONNX graph."""
     from tf2onnx import convert as tf2onnx
 
+    from edgekit.sources import traced_operators  # noqa: F401 - registers its handlers
+
     feeds = random_feeds(model.inputs)
     tensors = [tf.constant(feeds[spec.name]) for spec in model.inputs]
     got = [np.asarray(array) for array in model.function(*tensors)]
