@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edgekit.domain import TensorSpec
 from edgekit.errors import ModelError, ToolMissing, UsageError
 from edgekit.sources import onnx_file, pt2_archive
+from edgekit.sources.feeds import random_feeds
 from edgekit.sources.model import Shapes, SourceModel
 from edgekit.toolchain import isolation
 from edgekit.toolchain.process import GIB, Limits
@@ -94,7 +96,7 @@ def exported(model: Any, inputs: Sequence[Any] | Mapping[str, Any] | None) -> on
     Raises:
         UsageError: a module without inputs.
         ToolMissing: onnxscript is not installed.
-        ModelError: PyTorch cannot export the model.
+        ModelError: PyTorch cannot export the model, or the export gives something else.
     """
     import torch
 
@@ -119,7 +121,65 @@ def exported(model: Any, inputs: Sequence[Any] | Mapping[str, Any] | None) -> on
         raise ModelError(f"PyTorch cannot export the model: {_reason(error)}") from error
     made = _plain(program.model_proto)
     made.graph.name = type(model).__name__
+    with _evaluating(model), torch.no_grad():
+        _compare(model, made, given, named or {})
     return made
+
+
+def _compare(
+    model: Any, made: onnx.ModelProto, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Run both once: the export must give what PyTorch gives.
+
+    A program brings no inputs; they are made up, with 2 for every free axis. One that does
+    not take such inputs is not compared.
+    """
+    import torch
+    from torch.utils import _pytree as tree
+
+    from edgekit.sources import reference
+
+    call = model
+    if not isinstance(model, torch.nn.Module):
+        leaves = [torch.from_numpy(array) for array in random_feeds(_specs(made)).values()]
+        if model.call_spec.in_spec.num_leaves != len(leaves):
+            return
+        args, kwargs = tree.tree_unflatten(leaves, model.call_spec.in_spec)
+        call = model.module()
+    given = _arrays(tree.tree_leaves((args, kwargs)))
+    names = [value.name for value in made.graph.input]
+    try:
+        expected = _arrays(tree.tree_leaves(call(*args, **kwargs)))
+    except Exception:
+        if call is model:
+            raise
+        return
+    if len(names) != len(given):
+        return
+    got = reference.run(made, dict(zip(names, given, strict=True)))
+    if not reference.agree(got, dict(zip(got, expected, strict=True))):
+        raise ModelError(
+            "the ONNX that PyTorch exported does not give what the model gives in PyTorch",
+            "this is a defect of the exporter: please report it with the model",
+        )
+
+
+def _arrays(leaves: list[Any]) -> list[Any]:
+    """The tensors among the leaves of a tree, as NumPy's arrays."""
+    return [leaf.detach().cpu().numpy() for leaf in leaves if hasattr(leaf, "detach")]
+
+
+def _specs(made: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    from onnx import helper
+
+    return tuple(
+        TensorSpec(
+            value.name,
+            tuple(axis.dim_value or 2 for axis in value.type.tensor_type.shape.dim),
+            helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+        )
+        for value in made.graph.input
+    )
 
 
 def _reason(error: Exception) -> str:

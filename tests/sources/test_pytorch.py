@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 import edgekit as ek
 from edgekit import sources
 from edgekit.errors import ModelError, UsageError
+from edgekit.sources import pytorch
 from tests import models
 from tests.paths import ROOT
 
@@ -118,6 +120,23 @@ def test_a_module_without_inputs_says_how_to_give_them() -> None:
     with pytest.raises(UsageError) as caught:
         ek.load(Net())
     assert "example_inputs=(" in caught.value.hint
+
+
+def spoilt(model):
+    """An exporter's defect: a weight that is a little off."""
+    weight = model.graph.initializer[0]
+    array = numpy_helper.to_array(weight) * np.float32(1.01)
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    return model
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_export_that_gives_something_else_is_refused(live: bool, monkeypatch) -> None:
+    module, plain = Net().eval(), pytorch._plain
+    given = module if live else torch.export.export(module, (X,))
+    monkeypatch.setattr(pytorch, "_plain", lambda model: spoilt(plain(model)))
+    with pytest.raises(ModelError, match="does not give what the model gives"):
+        ek.load(given, example_inputs=(X,) if live else None)
 
 
 class Broken(torch.nn.Module):
