@@ -70,7 +70,12 @@ def main() -> int:
 def measured(name: str, formats: list[Format], kept: Path, folder: Path) -> Iterator[Row]:
     """One row per format."""
     started = time.monotonic()
-    source = _loaded(network(name, kept), folder)
+    try:
+        source = _loaded(network(name, kept), folder)
+    except EdgekitError as error:
+        failed: Row = {"network": name, "relative_error": None, "why": error.message}
+        yield from (failed | {"format": format_.value} for format_ in formats)
+        return
     read_s = round(time.monotonic() - started, 1)
     for format_ in formats:
         row: Row = {"network": name, "format": format_.value, "read_s": read_s}

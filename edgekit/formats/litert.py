@@ -128,7 +128,8 @@ def _convert(source: SourceModel, folder: Path) -> None:
                 made = route.convert(source, Path(scratch))
                 found = isolation.call(binding.proven, TOOL_LIMITS, source, made, RUNTIME)
             except ToolError as error:
-                missing = error if isinstance(error, ToolMissing) else missing
+                if isinstance(error, ToolMissing):
+                    missing = missing or error
                 refused.append(f"{route.name} did not do: {_reason(error)}")
                 continue
             shutil.copyfile(made, folder / _FLOAT)

@@ -66,6 +66,9 @@ def _onnx2tf(source: SourceModel, scratch: Path) -> Path:
 
 
 def _onnxsim(source: SourceModel, scratch: Path) -> Path:
+    if not environments.ready(TENSORFLOW):
+        # Gigabytes, to try once more what has failed already: that is the user's to decide.
+        raise ToolError("it needs TensorFlow: `edgekit toolchain install tensorflow`")
     made = scratch / "exported.tflite"
     environments.call(TENSORFLOW, _export, TOOL_LIMITS, source.graph, made)
     return made
@@ -81,7 +84,7 @@ def _export(graph: Path, destination: Path) -> None:
 
 ROUTES = (
     Route(name="the .tflite file itself", kinds=("tflite",), convert=_itself),
-    Route(name="TFLiteConverter", kinds=("keras", "saved_model"), convert=_converter),
     Route(name=f"onnx2tf {ONNX2TF.version}", convert=_onnx2tf),
+    Route(name="TFLiteConverter", kinds=("keras", "saved_model"), convert=_converter),
     Route(name="onnxsim", convert=_onnxsim),
 )

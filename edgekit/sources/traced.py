@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def convert(model: Traceable, graph: Path) -> Ran:
     feeds = random_feeds(model.inputs)
     tensors = [tf.constant(feeds[spec.name]) for spec in model.inputs]
     got = [np.asarray(array) for array in model.function(*tensors)]
-    converted, _ = tf2onnx.from_function(*model.traced(), opset=OPSET)
+    with _without_xla():
+        converted, _ = tf2onnx.from_function(*model.traced(), opset=OPSET)
     _reorder(converted.graph.input, [spec.name for spec in model.inputs])
     _reorder(converted.graph.output, model.outputs)
     onnx.save(converted, graph)
@@ -68,7 +70,8 @@ def convert(model: Traceable, graph: Path) -> Ran:
 def to_tflite(model: Traceable, destination: Path) -> None:
     """Write the model as a float ``.tflite`` with TensorFlow's own converter."""
     _, signature = model.traced()
-    variable = tf.function(model.function).get_concrete_function(*signature)
+    with _without_xla():
+        variable = tf.function(model.function).get_concrete_function(*signature)
     # Weights that a loop captures would stay variables, which nothing sets on the device.
     frozen = convert_variables_to_constants_v2(variable, lower_control_flow=False)
 
@@ -78,6 +81,20 @@ def to_tflite(model: Traceable, destination: Path) -> None:
     concrete = tf.function(named).get_concrete_function(*signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
     destination.write_bytes(converter.convert())
+
+
+@contextmanager
+def _without_xla() -> Iterator[None]:
+    """Within, functions are traced as a part of the graph: no converter looks into XLA's.
+
+    Keras 3 compiles grouped convolutions so.
+    """
+    function = tf.function
+    tf.function = lambda *of, jit_compile=None, **how: function(*of, **how)  # noqa: ARG005
+    try:
+        yield
+    finally:
+        tf.function = function
 
 
 def _reorder(values: Any, names: Sequence[str]) -> None:

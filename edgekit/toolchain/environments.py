@@ -175,11 +175,21 @@ def call[**P, T](
         ToolError: it failed otherwise, crashed, passed its limits, or the tool could not
             be installed.
     """
-    if tool.extra and all(importlib.util.find_spec(name) for name in tool.extra):
+    if _here(tool):
         interpreter = Interpreter(sys.executable, tool.environment)
     else:
         interpreter = Interpreter(str(install(tool)), _environment(tool))
     return isolation.call_in(interpreter, function, limits, *args, **kwargs)
+
+
+def ready(tool: Tool) -> bool:
+    """Whether a tool can be called without building anything."""
+    return tool.installed or _here(tool)
+
+
+def _here(tool: Tool) -> bool:
+    """Whether this very Python has the tool's extra; nothing is imported to see that."""
+    return bool(tool.extra) and all(importlib.util.find_spec(name) for name in tool.extra)
 
 
 def _environment(tool: Tool) -> dict[str, str]:
