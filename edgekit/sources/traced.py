@@ -90,7 +90,11 @@ def _without_xla() -> Iterator[None]:
     Keras 3 compiles grouped convolutions so.
     """
     function = tf.function
-    tf.function = lambda *of, jit_compile=None, **how: function(*of, **how)  # noqa: ARG005
+
+    def plain(*of: Any, **how: Any) -> Any:
+        return function(*of, **(how | {"jit_compile": None}))
+
+    tf.function = plain
     try:
         yield
     finally:
