@@ -146,7 +146,7 @@ def _program(program: Json) -> Json:
         layer = _table(node["metadata"]).get(_LAYER)
         node["metadata"] = {_LAYER: layer} if isinstance(layer, str) else {}
     for call in module["module_call_graph"]:
-        if signature := call.get("signature"):
+        if signature := _table(_table(call).get("signature") or {}):
             for key in ("in_spec", "out_spec"):
                 _check_tree(msgspec.json.decode(signature[key])[1])
             for name in signature.get("forward_arg_names") or ():

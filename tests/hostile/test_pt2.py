@@ -138,6 +138,10 @@ HOSTILE: dict[str, Change] = {
     # Malformed.
     "no nodes": lambda program, _: graph(program).pop("nodes"),
     "a list for a table": lambda program, _: program["graph_module"].update(graph=[]),
+    "a text for a call": lambda program, _: program["graph_module"].update(module_call_graph="x"),
+    "a number for a call's signature": lambda program, _: program["graph_module"].update(
+        module_call_graph=[{"fqn": "", "signature": 1}]
+    ),
     "a number for a target": node(target=1),
     "no verifiers": lambda program, _: program.update(verifiers=None),
 }
