@@ -43,7 +43,7 @@ def main() -> int:
         model = write_model(Path(folder) / "large.onnx")
         store = Path(folder) / "store"
         start = time.perf_counter()
-        summary, _ = pipeline.inspect(model)
+        summary = pipeline.summarise(model)
         reading = time.perf_counter() - start
         measured = interleaved(rounds, *(partial(planned, summary, one) for one in devices))
         command = [commanded(model, store) for _ in range(rounds)]

@@ -17,26 +17,50 @@ from edgekit.benchmarking import LatencyFigures, Settings
 from edgekit.domain import BenchmarkResult, Explanation, Goal, ModelSummary, Plan
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
+from edgekit.sources.live import ExampleInputs, written
 
 Arrays = ArrayLike | Mapping[str, ArrayLike]
 
 
 class Model(Struct, frozen=True):
-    """A model file, summarised; ``shapes`` fixes dynamic axes beyond the batch."""
+    """A model file, summarised; ``shapes`` fixes dynamic axes beyond the batch.
+
+    A live object's file lies in edgekit's cache.
+    """
 
     path: Path
     summary: ModelSummary
     shapes: pipeline.Shapes
+    trust: bool = False
 
 
-def load(path: str | Path, *, shapes: pipeline.Shapes | None = None) -> Model:
+def load(
+    model: str | Path | object,
+    *,
+    example_inputs: ExampleInputs | None = None,
+    shapes: pipeline.Shapes | None = None,
+    trust: bool = False,
+) -> Model:
     """Read a model.
 
+    Args:
+        model: a file, or a live object: an ``onnx.ModelProto``, a Keras model, a
+            ``torch.export.ExportedProgram``, a ``torch.nn.Module``.
+        example_inputs: what a ``torch.nn.Module`` is called with: a sequence of tensors,
+            or tensors by the names of its parameters.
+        shapes: input name -> shape, for inputs with dynamic axes beyond the batch.
+        trust: code that a Keras file or a SavedModel carries may run.
+
     Raises:
-        ModelError: no such file, not ONNX, or out of reach.
+        UsageError: an object of another kind, or a module without example inputs.
+        ModelError: no such file, not a model, or out of reach.
     """
-    summary, _ = pipeline.inspect(Path(path), shapes)
-    return Model(Path(path), summary, shapes or {})
+    if isinstance(model, str | Path):
+        path = Path(model)
+    else:
+        path = written(model, example_inputs, store.default_root())
+    summary = pipeline.summarise(path, shapes, trust=trust)
+    return Model(path, summary, shapes or {}, trust)
 
 
 def plan(
@@ -97,6 +121,7 @@ def build(
             goal=plan.goal,
             plan=plan,
             shapes=model.shapes,
+            trust=model.trust,
             calibration=calibration_file,
             evaluation=evaluation_file,
             metric=metric,

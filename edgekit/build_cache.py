@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 import msgspec
 
 from edgekit import fingerprint, resources, store
-from edgekit.toolchain.environments import ONNX2TF
+from edgekit.toolchain.environments import TOOLS
 
 _TOOLS = ("ai-edge-litert", "ai-edge-quantizer", "numpy", "onnx", "onnxruntime", "onnxsim")
 
@@ -24,22 +24,32 @@ def entry(model: Path, request: msgspec.Struct, data: Iterable[Path | None]) -> 
     """The store entry of a build.
 
     Args:
-        model: the model's file; the external data it names count, too.
+        model: the model's file; the external data it names count, too. Of a folder, all files.
         request: everything that was asked for.
         data: calibration and evaluation files.
     """
-    encoded = model.read_bytes()
     parts: list[str | bytes] = [
-        hashlib.sha256(encoded).digest(),
-        *_external_digests(encoded, model.parent),
+        *(_of_folder(model) if model.is_dir() else _of_file(model)),
         msgspec.json.encode(_without_paths(request), order="deterministic"),
         *("" if path is None else _digest(path) for path in data),
         fingerprint.code(),
         resources.runner().read_bytes(),
         msgspec.json.encode(fingerprint.versions(_TOOLS), order="deterministic"),
-        ONNX2TF.requirements.read_bytes(),
+        *(tool.requirements.read_bytes() for tool in TOOLS.values()),
     ]
     return f"bundles/{store.key(parts)}"
+
+
+def _of_file(model: Path) -> Iterator[str | bytes]:
+    encoded = model.read_bytes()
+    yield hashlib.sha256(encoded).digest()
+    yield from _external_digests(encoded, model.parent)
+
+
+def _of_folder(model: Path) -> Iterator[str]:
+    for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        yield path.relative_to(model).as_posix()
+        yield _digest(path)
 
 
 def _without_paths(request: msgspec.Struct) -> dict[str, object]:

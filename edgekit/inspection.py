@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from edgekit.domain import ModelSummary, NodeSummary, TensorSpec
+from edgekit.domain import GraphSize, ModelSummary, NodeSummary, TensorSpec
 from edgekit.errors import ModelError
 from edgekit.sources import SourceModel
 
@@ -59,6 +60,25 @@ def inspect(source: SourceModel) -> ModelSummary:
         macs=sum(node.macs for node in nodes),
         activation_peak_bytes=_activation_peak(model, tensors, constants),
         quantized=any(node.op in QUANTIZED_OPERATORS for node in nodes),
+    )
+
+
+def size(graph: Path) -> GraphSize:
+    """A graph on disk in four numbers."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(graph), data_prop=True)
+    constants = {t.name: t for t in model.graph.initializer}
+    tensors = _tensors(model)
+    made = [node.output[0] for node in model.graph.node if node.op_type == "Constant"]
+    weights = (tensors[name] for name in (*constants, *made) if name in tensors)
+    try:
+        macs: int | None = sum(n.macs for n in _summaries(model, tensors, constants))
+    except ModelError:
+        macs = None
+    return GraphSize(
+        nodes=len(model.graph.node),
+        transposes=sum(node.op_type == "Transpose" for node in model.graph.node),
+        macs=macs,
+        weight_bytes=sum(map(size_bytes, weights)),
     )
 
 
@@ -117,6 +137,7 @@ def _summary(
         output_elements=sum(spec.elements for spec in outputs),
         output_shape=outputs[0].shape,
         group=group,
+        input_type=tensors[node.input[0]].dtype if node.input and node.input[0] in tensors else "",
         channelwise=group > 1 and bool(inputs) and group == inputs[0].shape[1],
         taps=_taps(node, tensors),
     )

@@ -15,10 +15,13 @@ from edgekit.calibrations import Basis
 from edgekit.domain import (
     CPU,
     SCHEMA_VERSION,
+    CleanUp,
     DeviceProfile,
     Explanation,
     Family,
+    Format,
     Goal,
+    GraphSize,
     Manifest,
     ModelSummary,
     Plan,
@@ -27,12 +30,16 @@ from edgekit.domain import (
 from edgekit.errors import BundleError, DataError, InputError, ModelError
 from edgekit.observer import OnStage, silent
 from edgekit.planning import Choice, explain, plan
+from edgekit.toolchain import isolation
+from edgekit.toolchain.process import Limits
 
 if TYPE_CHECKING:
     from edgekit import trials
+    from edgekit.diagnosis import Obstacle
 
 Shapes = dict[str, tuple[int, ...]]
 
+_LIMITS = Limits(seconds=600)
 _MOBILE = (Family.ANDROID, Family.APPLE)
 
 
@@ -42,6 +49,7 @@ class Request(Struct, frozen=True, kw_only=True):
     Attributes:
         model: the user's file.
         shapes: input name -> shape, for dynamic axes beyond the batch.
+        trust: code that the model's file carries may run.
         calibration: ``.npz`` for static quantization.
         evaluation: ``.npz`` that decides, with labels ``y`` or without.
         metric: its name; ``None`` chooses by the labels.
@@ -54,6 +62,7 @@ class Request(Struct, frozen=True, kw_only=True):
     goal: Goal = Goal()
     choice: Choice = Choice()
     shapes: Shapes = {}
+    trust: bool = False
     calibration: Path | None = None
     evaluation: Path | None = None
     metric: str | None = None
@@ -71,18 +80,58 @@ class Built(Struct, frozen=True, kw_only=True):
     elapsed_s: float
 
 
-def inspect(model: Path, shapes: Shapes | None = None) -> tuple[ModelSummary, tuple[str, ...]]:
-    """Summarise a model; also what was changed to bring it into edgekit's form."""
+class Inspection(Struct, frozen=True, kw_only=True):
+    """What is known of a model, and of what edgekit made of it.
+
+    Attributes:
+        notes: what was changed to bring it into edgekit's form.
+        written: the graph as the user wrote it; ``cleaned``: after the clean-up.
+        passes: what each pass of the clean-up did.
+        obstacles: what each format that was asked about is not known to take.
+    """
+
+    summary: ModelSummary
+    notes: tuple[str, ...]
+    written: GraphSize
+    cleaned: GraphSize
+    passes: tuple[CleanUp, ...]
+    obstacles: dict[Format, tuple[Obstacle, ...]] = {}
+
+
+def inspect(
+    model: Path,
+    shapes: Shapes | None = None,
+    targets: tuple[Format, ...] = (),
+    *,
+    trust: bool = False,
+) -> Inspection:
+    """Everything there is to say about a model without a device, and about formats for it."""
+    from edgekit import diagnosis, inspection, sources
+
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        source = sources.load(model, Path(folder), shapes, trust=trust)
+        summary = inspection.inspect(source)
+        return Inspection(
+            summary=summary,
+            notes=source.notes,
+            written=isolation.call(inspection.size, _LIMITS, source.written),
+            cleaned=inspection.size(source.graph),
+            passes=source.passes,
+            obstacles={target: diagnosis.obstacles(summary, target) for target in targets},
+        )
+
+
+def summarise(model: Path, shapes: Shapes | None = None, *, trust: bool = False) -> ModelSummary:
+    """A model at a glance: what plans are made of."""
     from edgekit import inspection, sources
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        source = sources.load(model, Path(folder), shapes)
-        return inspection.inspect(source), source.notes
+        return inspection.inspect(sources.load(model, Path(folder), shapes, trust=trust))
 
 
 def decide(request: Request) -> tuple[Plan, Explanation]:
     """Decide what to build, without building anything, and explain it."""
-    summary, _ = inspect(request.model, request.shapes)
+    summary = summarise(request.model, request.shapes, trust=request.trust)
     made = _planned(request, summary)
     return made, explain(summary, request.profile, made, request.basis)
 
@@ -153,7 +202,7 @@ def _is_whole(kept: Path | None) -> bool:
 
 def _check_files(request: Request, destination: Path) -> None:
     """What can be said before any work is done."""
-    if not request.model.is_file():
+    if not request.model.exists():
         raise ModelError(f"no such file: {request.model}")
     for what, path in (("calibration", request.calibration), ("evaluation", request.evaluation)):
         if path is not None and not path.is_file():
@@ -168,7 +217,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         work = Path(scratch)
         on_stage("source", request.model.name)
-        source = sources.load(request.model, work, request.shapes)
+        source = sources.load(request.model, work, request.shapes, trust=request.trust)
         calibration, evaluation = (
             datasets.load(path, source.inputs) if path else None
             for path in (request.calibration, request.evaluation)

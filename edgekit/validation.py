@@ -29,8 +29,8 @@ from edgekit.domain import (
 )
 from edgekit.errors import DataError, EdgekitError, ToolError, UsageError
 from edgekit.formats import binding, host
-from edgekit.formats.binding import largest_difference, largest_finite
 from edgekit.sources import SourceModel, random_feeds
+from edgekit.sources.difference import largest_difference, largest_finite
 
 RANDOM_SAMPLES = 16
 GOLDEN_SAMPLES = 8
@@ -365,5 +365,7 @@ def _tolerance(bound: TensorBinding, recipe: Recipe, got: Array, expected: Array
     finite = np.isfinite(expected) & np.isfinite(got)
     differences = np.abs(got[finite].astype(np.float64) - expected[finite])
     noise = float(np.median(differences)) if differences.size else 0.0
-    step = bound.quantization.scale if bound.quantization else 0.0
+    step = float(binding.quantized(expected.dtype))
+    if bound.quantization:
+        step = bound.quantization.scale
     return max(share * scale, _NOISE_FACTOR * noise, _STEPS * step)

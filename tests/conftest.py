@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from edgekit.toolchain import environments
+import pytest
+
+from edgekit.toolchain import environments, process
+from edgekit.toolchain.environments import TENSORFLOW
 
 os.environ.setdefault("EDGEKIT_TOOLCHAIN", str(environments.home()))
+
+
+@pytest.fixture(scope="session")
+def tensorflow_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small models of TensorFlow's kinds; whoever uses them is of the group ``tensorflow``."""
+    folder = tmp_path_factory.mktemp("tensorflow")
+    script = Path(__file__).with_name("tensorflow_models.py")
+    argv = [str(environments.install(TENSORFLOW)), "-P", str(script), str(folder)]
+    process.run([*argv, str(folder / "canary")], what=script.name, env=TENSORFLOW.environment)
+    # Written while they were made; whatever runs them again writes it again.
+    (folder / "canary").unlink(missing_ok=True)
+    return folder

@@ -28,6 +28,7 @@ def summary(tmp_path):
             origin=path,
             name="graph",
             sha256="0" * 64,
+            written=path,
             graph=path,
             probe=path,
             opset=17,

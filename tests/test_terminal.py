@@ -6,7 +6,9 @@ import pytest
 from msgspec import structs
 
 from edgekit.domain import (
+    CleanUp,
     Format,
+    GraphSize,
     Measured,
     ModelSummary,
     NodeSummary,
@@ -16,6 +18,7 @@ from edgekit.domain import (
     Recipe,
     TensorSpec,
 )
+from edgekit.pipeline import Inspection
 from edgekit.report import terminal
 
 NASTY = "conv[/x]\x1b]0;owned\x07"
@@ -39,8 +42,16 @@ def summary(name: str) -> ModelSummary:
     )
 
 
+def seen(name: str) -> Inspection:
+    size = GraphSize(nodes=2, transposes=0, macs=None, weight_bytes=36)
+    passes = (CleanUp("fold", name, True), CleanUp("fuse", "fused", False, name))
+    return Inspection(
+        summary=summary(name), notes=(name,), written=size, cleaned=size, passes=passes
+    )
+
+
 def test_markup_and_escapes_in_names_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.show(terminal.summary(summary(NASTY), (NASTY,)))
+    terminal.show(terminal.inspection(seen(NASTY)))
     shown = capsys.readouterr().out
     assert "conv[/x]" in shown
     assert "\x1b" not in shown
@@ -48,7 +59,7 @@ def test_markup_and_escapes_in_names_are_harmless(capsys: pytest.CaptureFixture[
 
 
 def test_lines_end_where_their_text_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.show(terminal.summary(summary("plain"), ()))
+    terminal.show(terminal.inspection(seen("plain")))
     lines = capsys.readouterr().out.splitlines()
     assert all(line == line.rstrip() and len(line) <= 100 for line in lines)
 

@@ -123,6 +123,7 @@ def _source(name: str, model: onnx.ModelProto, folder: Path) -> SourceModel:
         origin=path,
         name=name,
         sha256=name,
+        written=path,
         graph=path,
         probe=path,
         opset=model.opset_import[0].version,

@@ -209,10 +209,7 @@ class _Visit:
             module=runtime.found.module,
             version=runtime.found.version,
             rates={name: self._rates(name, found) for name, found in by_precision.items()},
-            memory={
-                name: self._memory(runtime, entries, name)
-                for name in {e.precision: 0 for e in entries}
-            },
+            memory={name: self._memory(runtime, entries, name) for name in precisions},
             scaling=self._scaling(runtime, entries, taken),
         )
 

@@ -80,6 +80,13 @@ def _devices(command: Parser) -> None:
 
 def _inspect(command: Parser) -> None:
     _model(command)
+    command.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        choices=FORMATS,
+        help="say what this format is not known to take; may be given several times",
+    )
 
 
 def _plan(command: Parser) -> None:
@@ -158,7 +165,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     ),
     "inspect": (
         "size, multiply-accumulates, activation peak and operators of a model",
-        "edgekit inspect model.onnx",
+        "edgekit inspect model.onnx --target litert",
         _inspect,
     ),
     "plan": (
@@ -192,7 +199,13 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
 
 
 def _model(command: Parser) -> None:
-    command.add_argument("model", type=_path, metavar="MODEL", help="an .onnx file")
+    command.add_argument(
+        "model", type=_path, metavar="MODEL",
+        help="an .onnx, .pt2, .tflite, .keras or .h5 file, or a SavedModel's folder",
+    )  # fmt: skip
+    command.add_argument(
+        "--trust", action="store_true", help="let code run that a Keras file or SavedModel carries"
+    )
     command.add_argument(
         "--shape",
         action="append",

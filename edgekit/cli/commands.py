@@ -69,8 +69,11 @@ def _calibrate(arguments: Namespace, profile: DeviceProfile) -> Output:
 
 def inspect(arguments: Namespace) -> Output:
     """``edgekit inspect``."""
-    summary, notes = pipeline.inspect(arguments.model, _shapes(arguments.shape))
-    return documents.summary(summary, notes), partial(terminal.summary, summary, notes)
+    targets = tuple(Format(name) for name in arguments.target)
+    found = pipeline.inspect(
+        arguments.model, _shapes(arguments.shape), targets, trust=arguments.trust
+    )
+    return documents.inspection(found), partial(terminal.inspection, found)
 
 
 def plan(arguments: Namespace) -> Output:
@@ -202,6 +205,7 @@ def _request(arguments: Namespace, *, calibration: bool) -> pipeline.Request:
         ),
         shapes=_shapes(arguments.shape),
         basis=calibrations.basis(arguments.device),
+        trust=arguments.trust,
     )
 
 

@@ -50,7 +50,7 @@ from edgekit.domain.measurement import (
     ProcessSamples,
     Target,
 )
-from edgekit.domain.model import ModelSummary, NodeSummary, TensorSpec
+from edgekit.domain.model import CleanUp, GraphSize, ModelSummary, NodeSummary, TensorSpec
 from edgekit.domain.plan import (
     CPU,
     Candidate,
@@ -79,6 +79,7 @@ __all__ = [
     "BenchmarkResult",
     "Calibration",
     "Candidate",
+    "CleanUp",
     "Cpu",
     "CpuCluster",
     "Deployment",
@@ -94,6 +95,7 @@ __all__ = [
     "Golden",
     "GoldenResult",
     "Granularity",
+    "GraphSize",
     "Kernel",
     "LayerCost",
     "Manifest",

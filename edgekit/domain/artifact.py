@@ -40,7 +40,11 @@ class TensorBinding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Artifact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A model file for a device; ``path`` is relative to its bundle or working folder."""
+    """A model file for a device; ``path`` is relative to its bundle or working folder.
+
+    Attributes:
+        notes: by which way it was made, and which ways failed before that, and why.
+    """
 
     path: str
     format: Format
@@ -49,6 +53,7 @@ class Artifact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     inputs: tuple[TensorBinding, ...]
     outputs: tuple[TensorBinding, ...]
     extra_files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class OutputFidelity(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

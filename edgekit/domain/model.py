@@ -35,6 +35,7 @@ class NodeSummary(Struct, frozen=True, forbid_unknown_fields=True):
         group: the convolution's groups (1 for all others).
         channelwise: each channel convolved on its own (depthwise).
         taps: elements of the window of a convolution or a pooling (3x3: 9); 1 for all others.
+        input_type: NumPy's name of the first input's type; empty where there is none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class NodeSummary(Struct, frozen=True, forbid_unknown_fields=True):
     group: int = 1
     channelwise: bool = False
     taps: int = 1
+    input_type: str = ""
 
 
 class ModelSummary(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,3 +80,34 @@ class ModelSummary(Struct, frozen=True, forbid_unknown_fields=True):
     def operators(self) -> dict[str, int]:
         """How often each operator occurs, the most frequent first."""
         return dict(Counter(node.op for node in self.nodes).most_common())
+
+
+class CleanUp(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one pass over the graph did.
+
+    Attributes:
+        name: of the pass.
+        does: what it is for, in words.
+        changed: the graph is another one after it.
+        reason: why the pass was dropped, when it was; the graph is then as before it.
+    """
+
+    name: str
+    does: str
+    changed: bool
+    reason: str = ""
+
+
+class GraphSize(Struct, frozen=True, forbid_unknown_fields=True):
+    """A graph in four numbers, to set before and after side by side.
+
+    Attributes:
+        transposes: nodes that only move data from one layout to another.
+        macs: multiply-accumulates; ``None`` where shapes cannot be inferred.
+        weight_bytes: constants as stored.
+    """
+
+    nodes: int
+    transposes: int
+    macs: int | None
+    weight_bytes: int

@@ -1,4 +1,4 @@
-"""LiteRT (.tflite): onnx2tf converts to float, ai-edge-quantizer quantizes what it made."""
+"""LiteRT (.tflite): one of several ways leads to float, ai-edge-quantizer quantizes that."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from edgekit import fingerprint, store
 from edgekit.datasets import Dataset
 from edgekit.domain import Artifact, Format, Quantization, TensorBinding
 from edgekit.errors import ConversionFailed, ToolError, ToolMissing
-from edgekit.formats import binding, host
+from edgekit.formats import binding, host, litert_routes
 from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job
 from edgekit.sources import SourceModel
-from edgekit.toolchain import environments, isolation
-from edgekit.toolchain.environments import ONNX2TF
+from edgekit.toolchain import isolation
 
 RUNTIME = "litert"
 _MODULES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 _FILE = "model.tflite"
 _FLOAT = "float.tflite"
-_BINDINGS = "bindings.json"
+_CONVERTED = "converted.json"
+_REASON_CHARACTERS = 200
 
 
-class Bindings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the conversion's tensors relate to the source's."""
+class Converted(msgspec.Struct, frozen=True, kw_only=True):
+    """How the conversion's tensors relate to the source's, and which ways were tried."""
 
     inputs: tuple[TensorBinding, ...]
     outputs: tuple[TensorBinding, ...]
+    notes: tuple[str, ...]
 
 
 def make(job: Job) -> Artifact:
     """Make a ``.tflite`` by the recipe; see ``FormatSpec.make``."""
-    converted = _converted(job)
-    float_path, bindings = converted / _FLOAT, _bindings(converted)
+    folder = _converted(job)
+    float_path = folder / _FLOAT
+    converted = msgspec.json.decode((folder / _CONVERTED).read_bytes(), type=Converted)
     path = job.folder / _FILE
     quantization = job.recipe.quantization
     if quantization is None:
@@ -50,7 +52,7 @@ def make(job: Job) -> Artifact:
             float_path,
             path,
             quantization,
-            bindings.inputs,
+            converted.inputs,
             job.calibration,
         )
     return Artifact(
@@ -58,8 +60,9 @@ def make(job: Job) -> Artifact:
         format=Format.LITERT,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         size_bytes=path.stat().st_size,
-        inputs=binding.rebound(bindings.inputs, described.input_details),
-        outputs=binding.rebound(bindings.outputs, described.output_details),
+        inputs=binding.rebound(converted.inputs, described.input_details),
+        outputs=binding.rebound(converted.outputs, described.output_details),
+        notes=converted.notes,
     )
 
 
@@ -82,7 +85,7 @@ SPEC = FormatSpec(
     make=make,
     host_runtime=RUNTIME,
     modules=_MODULES,
-    pinned_tools={ONNX2TF.name: ONNX2TF.version},
+    pinned_tools={tool.name: tool.version for tool in litert_routes.TOOLS},
     tools=("ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxsim"),
 )
 
@@ -93,9 +96,14 @@ def _converted(job: Job) -> Path:
     Raises:
         ConversionFailed: no recipe can be made of this model in this format.
     """
-    root = (job.cache or job.folder) / "onnx2tf"
+    root = (job.cache or job.folder) / "litert"
     key = store.key(
-        [job.source.graph.read_bytes(), ONNX2TF.requirements.read_bytes(), fingerprint.code()]
+        [
+            job.source.graph.read_bytes(),
+            job.source.sha256,
+            *(tool.requirements.read_bytes() for tool in litert_routes.TOOLS),
+            fingerprint.code(),
+        ]
     )
     try:
         return store.make(root, key, partial(_convert, job.source))
@@ -105,30 +113,33 @@ def _converted(job: Job) -> Path:
         raise ConversionFailed(error.message, error.hint) from error
 
 
-def _bindings(converted: Path) -> Bindings:
-    return msgspec.json.decode((converted / _BINDINGS).read_bytes(), type=Bindings)
-
-
 def _convert(source: SourceModel, folder: Path) -> None:
-    """Run onnx2tf and prove that what it made gives what the source gives.
+    """Go the first way that ends at a file that runs and gives what the source gives.
 
     Raises:
-        ToolError: the conversion failed, or its result does not agree.
+        ToolError: no way does; why is said of each.
+        ToolMissing: the same, and a tool was missing.
     """
-    with tempfile.TemporaryDirectory(prefix="edgekit-onnx2tf-") as scratch:
-        # A copy: onnx2tf rewrites the file that it is given.
-        graph = shutil.copyfile(source.graph, Path(scratch) / "graph.onnx")
-        arguments = ["-i", str(graph), "-o", scratch, "-nuo", "-n"]
-        # It takes every input of three to five axes for channels-first and moves its second
-        # axis to the end: an NHWC input of [1, 224, 224, 3] would become [1, 224, 3, 224].
-        kept = [spec.name for spec in source.inputs if spec.name not in source.channels_first]
-        if kept:
-            arguments += ["-kat", *kept]
-        environments.run(ONNX2TF, arguments, limits=TOOL_LIMITS)
-        made = sorted(Path(scratch).glob("*_float32.tflite"))
-        if not made:
-            raise ToolError("onnx2tf ended without a .tflite")
-        inputs, outputs = isolation.call(binding.proven, TOOL_LIMITS, source, made[0], RUNTIME)
-        shutil.copyfile(made[0], folder / _FLOAT)
-    encoded = msgspec.json.encode(Bindings(inputs=inputs, outputs=outputs))
-    (folder / _BINDINGS).write_bytes(encoded)
+    refused: list[str] = []
+    missing: ToolMissing | None = None
+    for route in litert_routes.of(source):
+        with tempfile.TemporaryDirectory(prefix="edgekit-litert-") as scratch:
+            try:
+                made = route.convert(source, Path(scratch))
+                found = isolation.call(binding.proven, TOOL_LIMITS, source, made, RUNTIME)
+            except ToolError as error:
+                if isinstance(error, ToolMissing):
+                    missing = missing or error
+                refused.append(f"{route.name} did not do: {_reason(error)}")
+                continue
+            shutil.copyfile(made, folder / _FLOAT)
+        kept = Converted(inputs=found[0], outputs=found[1], notes=(f"by {route.name}", *refused))
+        (folder / _CONVERTED).write_bytes(msgspec.json.encode(kept))
+        return
+    raise missing or ToolError("no way leads to LiteRT: " + "; ".join(refused))
+
+
+def _reason(error: ToolError) -> str:
+    """What was wrong, and the end of what the tool said."""
+    said = " ".join(error.hint.split())[-_REASON_CHARACTERS:]
+    return f"{error.message} ({said})" if said else error.message

@@ -16,7 +16,7 @@ from pathlib import Path
 
 def main(jobs: Path) -> int:
     """Convert what can be converted; what cannot is not written, and its traceback is shown."""
-    import onnx2tf  # type: ignore[import-not-found]
+    import onnx2tf
 
     for graph, destination, kept in json.loads(jobs.read_text(encoding="utf-8")):
         with tempfile.TemporaryDirectory(prefix="onnx2tf-") as folder:

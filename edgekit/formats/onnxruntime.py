@@ -13,6 +13,7 @@ from edgekit.errors import ToolError
 from edgekit.formats import binding, host
 from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job
 from edgekit.sources import random_feeds
+from edgekit.sources.difference import relative_error
 from edgekit.toolchain import isolation
 
 RUNTIME = "onnxruntime"
@@ -57,7 +58,7 @@ def _mobile(job: Job, path: Path) -> tuple[str, ...]:
             for name in (path.name, names[0])
         ]
     for name, expected in ran[0].items():
-        if binding.relative_error(ran[1][name], expected) > _AGREES:
+        if relative_error(ran[1][name], expected) > _AGREES:
             raise ToolError(f"{names[0]} gives another {name!r} than {path.name}")
     return names
 

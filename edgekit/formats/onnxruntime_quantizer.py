@@ -21,6 +21,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from edgekit.datasets import Dataset, Sample
 from edgekit.domain import Granularity, Mode, Quantization
 from edgekit.errors import DataError, ToolError
+from edgekit.toolchain import frameworks
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 _DYNAMIC_OPERATORS = ["MatMul", "Gemm", "Attention", "LSTM", "Gather", "EmbedLayerNormalization"]
@@ -190,10 +191,11 @@ def mobile_files(path: Path) -> tuple[str, ...]:
     Raises:
         ToolError: ONNX Runtime cannot convert it.
     """
-    from onnxruntime.tools.convert_onnx_models_to_ort import (
-        OptimizationStyle,
-        convert_onnx_models_to_ort,
-    )
+    with frameworks.hidden():
+        from onnxruntime.tools.convert_onnx_models_to_ort import (
+            OptimizationStyle,
+            convert_onnx_models_to_ort,
+        )
 
     with tempfile.TemporaryDirectory(prefix="edgekit-ort-") as folder:
         try:

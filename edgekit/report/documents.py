@@ -14,13 +14,12 @@ from edgekit.domain import (
     DeviceProfile,
     Explanation,
     Manifest,
-    ModelSummary,
     Plan,
     Recipe,
     Rejection,
 )
 from edgekit.errors import EdgekitError
-from edgekit.pipeline import Built
+from edgekit.pipeline import Built, Inspection
 
 Document = dict[str, Any]
 
@@ -58,9 +57,22 @@ def calibrated(found: Calibration, path: Path) -> Document:
     return {"path": str(path), **plain(found)}
 
 
-def summary(found: ModelSummary, notes: tuple[str, ...]) -> Document:
+def inspection(found: Inspection) -> Document:
     """A model at a glance; sizes in bytes."""
-    return {**plain(found), "operators": found.operators, "notes": list(notes)}
+    return {
+        **plain(found.summary),
+        "operators": found.summary.operators,
+        "notes": list(found.notes),
+        "clean_up": {
+            "before": plain(found.written),
+            "after": plain(found.cleaned),
+            "passes": plain(found.passes),
+        },
+        "targets": {
+            target.value: {"obstacles": plain(obstacles)}
+            for target, obstacles in found.obstacles.items()
+        },
+    }
 
 
 def plan(made: Plan, explanation: Explanation) -> Document:

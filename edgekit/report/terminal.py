@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,12 @@ from edgekit.domain import (
     Manifest,
     Measured,
     MemorySplit,
-    ModelSummary,
     Outcome,
     Plan,
     Range,
     ValidationReport,
 )
-from edgekit.pipeline import Built
+from edgekit.pipeline import Built, Inspection
 from edgekit.report import documents
 from edgekit.report.text import printable
 
@@ -111,8 +110,9 @@ def _throughput(tops: object) -> str:
     return ", ".join(f"{name} {value:g} TOPS" for name, value in known if value)
 
 
-def summary(found: ModelSummary, notes: Sequence[str]) -> RenderableType:
-    """A model at a glance, and its heaviest layers."""
+def inspection(seen: Inspection) -> RenderableType:
+    """A model at a glance, its heaviest layers, and what the clean-up did to it."""
+    found = seen.summary
     head = _table("", found.name, header=False)
     for what, tensors in (("input", found.inputs), ("output", found.outputs)):
         for spec in tensors:
@@ -122,7 +122,7 @@ def summary(found: ModelSummary, notes: Sequence[str]) -> RenderableType:
     head.add_row("activations", f"{size(found.activation_peak_bytes)} live at once, at most")
     head.add_row("operators", ", ".join(f"{n} {op}" for op, n in found.operators.items()))
     head.add_row("opset", f"{found.opset}{', already quantized' if found.quantized else ''}")
-    for note in notes:
+    for note in seen.notes:
         head.add_row("changed", note)
     layers = _table("layer", "operator", "output", "MACs", "share", "weights")
     for node in sorted(found.nodes, key=lambda n: -n.macs)[:HEAVIEST]:
@@ -135,7 +135,37 @@ def summary(found: ModelSummary, notes: Sequence[str]) -> RenderableType:
                 f"{node.macs / found.macs:.1%}",
                 size(node.parameter_bytes),
             )
-    return Group(head, Text("\nThe heaviest layers"), layers)
+    return Group(head, Text("\nThe heaviest layers"), layers, *_clean_up(seen), *_obstacles(seen))
+
+
+def _clean_up(seen: Inspection) -> tuple[RenderableType, ...]:
+    """The graph before and after, and the passes that changed it or were dropped."""
+    sizes = _table("", "as written", "cleaned up")
+    before, after = seen.written, seen.cleaned
+    sizes.add_row("nodes", str(before.nodes), str(after.nodes))
+    sizes.add_row("transposes", str(before.transposes), str(after.transposes))
+    macs = ("not known" if n is None else count(n) for n in (before.macs, after.macs))
+    sizes.add_row("MACs", *macs)
+    sizes.add_row("weights", size(before.weight_bytes), size(after.weight_bytes))
+    for one in seen.passes:
+        if one.changed or one.reason:
+            sizes.add_row(one.name, one.does, f"dropped: {one.reason}" if one.reason else "done")
+    return Text("\nThe clean-up"), sizes
+
+
+def _obstacles(seen: Inspection) -> Iterator[RenderableType]:
+    """For each format that was asked about: what it is not known to take, and what to do."""
+    for target, found in seen.obstacles.items():
+        if not found:
+            yield Text(f"\n{target.value}: every operator is known to be taken.")
+            continue
+        yield Text(f"\n{target.value}: not known to be taken")
+        table = _table("layer", "operator", "found", "what could be done")
+        for one in found:
+            table.add_row(
+                one.node, f"{one.operator} ({one.type})", one.why, "; ".join(one.remedies)
+            )
+        yield table
 
 
 def calibrated(found: Calibration, path: Path) -> RenderableType:

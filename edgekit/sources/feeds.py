@@ -13,12 +13,20 @@ Feeds = dict[str, NDArray[Any]]
 
 
 def random_feeds(inputs: tuple[TensorSpec, ...], seed: int = 0) -> Feeds:
-    """Seeded inputs: standard normal for floats, 0 and 1 for everything else."""
+    """Seeded inputs: standard normal for floats, any byte for int8 and uint8, else 0 and 1.
+
+    Bytes are quantized values, for which all of their range counts; wider integers are
+    indices.
+    """
     rng = np.random.default_rng(seed)
-    feeds: Feeds = {}
-    for spec in inputs:
-        kind = np.dtype(spec.dtype)
-        normal = kind.kind == "f"
-        draw = rng.standard_normal(spec.shape) if normal else rng.integers(0, 2, spec.shape)
-        feeds[spec.name] = draw.astype(kind)
-    return feeds
+    return {spec.name: _draw(rng, spec) for spec in inputs}
+
+
+def _draw(rng: np.random.Generator, spec: TensorSpec) -> NDArray[Any]:
+    kind = np.dtype(spec.dtype)
+    if kind.kind == "f":
+        return rng.standard_normal(spec.shape).astype(kind)
+    if kind.kind in "iu" and kind.itemsize == 1:
+        bounds = np.iinfo(kind)
+        return rng.integers(bounds.min, bounds.max, spec.shape, kind, endpoint=True)
+    return rng.integers(0, 2, spec.shape).astype(kind)

@@ -3,60 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
-import onnxsim
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import (
-    TensorProto,
-    external_data_helper,
-    helper,
-    inliner,
-    numpy_helper,
-    version_converter,
-)
+from onnx import helper, inliner, version_converter
 
 from edgekit.domain import TensorSpec
 from edgekit.errors import ModelError
-from edgekit.sources.feeds import Feeds, random_feeds
+from edgekit.sources import cleanup, external_data, onnx_limits, reference
+from edgekit.sources.cleanup import ONNX_ERRORS
+from edgekit.sources.feeds import random_feeds
 from edgekit.sources.layout import channels_first
 from edgekit.sources.model import MIN_OPSET, Shapes, SourceModel
+from edgekit.sources.reference import NUMBERS
+from edgekit.sources.shapes import fixed
 
 _IR_VERSION = 8
 """New enough for opset 13, old enough for the runtimes devices still carry."""
 
-_AGREES = 1e-4
-_BIAS, _ROW = 2, 2
-
-_CONSTANTS = {
-    "value_float": "float32",
-    "value_floats": "float32",
-    "value_int": "int64",
-    "value_ints": "int64",
-}
-
-_NUMBERS = "fiub"
-"""NumPy's kinds of what edgekit feeds and compares: no text, no objects."""
-
-_ONNX_ERRORS = (
-    RuntimeError,
-    ValueError,
-    onnx.checker.ValidationError,
-    onnx.shape_inference.InferenceError,
-    version_converter.ConvertError,
-)
-"""What onnx raises about a graph; its own classes have no base in common."""
-
 
 def normalise(path: Path, folder: Path, shapes: Shapes) -> SourceModel:
-    """Read, check and normalise; see ``onnx_file.load``."""
-    model = _read(path)
-    external = _load_external_data(model, path.parent)
+    """Read, check and normalise; see ``onnx_file.read``."""
+    content = _content(path)
+    model = _parsed(content, path.name)
+    external = external_data.load(model, path.parent)
+    onnx_limits.check(model)
     opset = _opset(model)
     model = _inlined(model)
     _plain_inputs(model)
@@ -66,47 +40,63 @@ def normalise(path: Path, folder: Path, shapes: Shapes) -> SourceModel:
         notes.append(f"raised from opset {opset} to {MIN_OPSET}")
     _name_nodes(raised)
     feeds = random_feeds(_specs(raised.graph.input))
-    expected = _run(raised, feeds)
-    simplified = _simplified(raised, feeds, expected)
-    if simplified is None:
-        notes.append("constants were not folded: the folded graph gave other outputs")
-        simplified = raised
-    _lift_constants(simplified)
-    _flatten_biases(simplified)
-    _fix_outputs(simplified, expected)
-    _name_nodes(simplified)
-    graph = folder / "source.onnx"
-    graph.write_bytes(simplified.SerializeToString(deterministic=True))
+    expected = reference.run(raised, feeds)
+    clean, passes = cleanup.cleaned(raised, feeds, expected)
+    for graph in (raised, clean):
+        _fix_outputs(graph, expected)
+        _name_nodes(graph)
     probe = folder / "probe.npz"
-    np.savez(probe, *(expected[value.name] for value in simplified.graph.output))
+    np.savez(probe, *(expected[value.name] for value in clean.graph.output))
     return SourceModel(
         origin=path,
         name=path.stem,
-        sha256=_digest(path, external),
-        graph=graph,
+        sha256=_digest(content, external),
+        written=_save(raised, folder / "written.onnx"),
+        graph=_save(clean, folder / "source.onnx"),
         probe=probe,
         opset=opset,
-        inputs=_specs(simplified.graph.input),
-        outputs=_specs(simplified.graph.output),
-        channels_first=channels_first(simplified),
+        inputs=_specs(clean.graph.input),
+        outputs=_specs(clean.graph.output),
+        channels_first=channels_first(clean),
         notes=tuple(notes),
+        passes=passes,
     )
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def _save(model: onnx.ModelProto, path: Path) -> Path:
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return path
+
+
+def _digest(content: bytes, external: dict[str, bytes]) -> str:
+    """Over the file and, by name, the external data it keeps its weights in."""
+    total = hashlib.sha256(content)
+    for location, extra in sorted(external.items()):
+        total.update(location.encode() + b"\0")
+        total.update(hashlib.sha256(extra).digest())
+    return total.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """The file, read once: what was checked is what is used and what the digest is of."""
     try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
-        raise ModelError(
-            f"{path.name} is not an ONNX model, or it is truncated", "export or copy it again"
-        ) from error
+        return path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _parsed(content: bytes, name: str) -> onnx.ModelProto:
+    try:
+        model: onnx.ModelProto = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ModelError(
+            f"{name} is not an ONNX model, or it is truncated", "export or copy it again"
+        ) from error
     if not model.graph.node or not model.opset_import:
-        raise ModelError(f"{path.name} is not an ONNX model: it holds no graph")
+        raise ModelError(f"{name} is not an ONNX model: it holds no graph")
     if _opset(model) > onnx.defs.onnx_opset_version():
         raise ModelError(
-            f"{path.name} is written in opset {_opset(model)}; this onnx knows up to "
+            f"{name} is written in opset {_opset(model)}; this onnx knows up to "
             f"{onnx.defs.onnx_opset_version()}",
             "export it with a lower opset",
         )
@@ -118,63 +108,13 @@ def _opset(model: onnx.ModelProto) -> int:
     return max(versions, default=0)
 
 
-def _tensors(message: Message) -> Iterator[TensorProto]:
-    """Every tensor of a model, wherever it is: sparse, in an attribute, a branch or a function."""
-    if isinstance(message, TensorProto):
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_MESSAGE:
-            for part in (value,) if isinstance(value, Message) else value:
-                yield from _tensors(part)
-
-
-def _load_external_data(model: onnx.ModelProto, folder: Path) -> list[Path]:
-    """Load weights kept beside the model; only plain files inside its own folder."""
-    found: set[Path] = set()
-    for tensor in _tensors(model):
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
-        try:
-            found.add(_contained(folder, location))
-            external_data_helper.load_external_data_for_tensor(tensor, str(folder))
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            raise ModelError(f"external data {location!r} cannot be read: {error}") from error
-        tensor.data_location = TensorProto.DEFAULT
-        del tensor.external_data[:]
-    return sorted(found)
-
-
-def _contained(folder: Path, location: str) -> Path:
-    pure = PurePosixPath(location)
-    path = folder / pure
-    outside = pure.is_absolute() or ".." in pure.parts or not location
-    linked = any(
-        p.is_symlink() for p in (path, *path.parents) if p.is_relative_to(folder) and p != folder
-    )
-    if outside or linked:
-        raise ModelError(
-            f"the model keeps weights in {location!r}, outside its own folder or behind a link",
-            "external data must be plain files beside the model",
-        )
-    if not path.is_file():
-        raise ModelError(
-            f"the model keeps weights in {location!r}, which is not beside it",
-            "copy the external data file into the model's folder",
-        )
-    if path.stat().st_nlink > 1:
-        raise ModelError(f"external data {location!r} is a hard link", "copy the file instead")
-    return path
-
-
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """Calls of the model's own functions replaced by their bodies: no later stage knows them."""
     if not model.functions:
         return model
     try:
         return inliner.inline_local_functions(model)
-    except _ONNX_ERRORS as error:
+    except ONNX_ERRORS as error:
         raise ModelError(f"the model's own functions cannot be inlined: {error}") from error
 
 
@@ -206,7 +146,7 @@ def _fix_shapes(model: onnx.ModelProto, shapes: Shapes) -> list[str]:
         else:
             # A size of -1 or 0 is how some exporters write a dynamic axis.
             declared = [d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim]
-            wanted = _fixed(value.name, declared, given)
+            wanted = fixed(value.name, declared, given)
         if [d.dim_value for d in tensor.shape.dim] != list(wanted):
             notes.append(f"input {value.name} fixed to {list(wanted)}")
         del tensor.shape.dim[:]
@@ -217,7 +157,7 @@ def _fix_shapes(model: onnx.ModelProto, shapes: Shapes) -> list[str]:
 
 def _numeric(elem_type: int) -> bool:
     known = elem_type in helper.get_all_tensor_dtypes()
-    return known and helper.tensor_dtype_to_np_dtype(elem_type).kind in _NUMBERS
+    return known and helper.tensor_dtype_to_np_dtype(elem_type).kind in NUMBERS
 
 
 def _ranked(name: str, given: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -226,26 +166,7 @@ def _ranked(name: str, given: tuple[int, ...] | None) -> tuple[int, ...]:
         raise ModelError(
             f"input {name!r} declares no shape", f"give its shape with --shape {name}=1,N,..."
         )
-    return _fixed(name, [None] * len(given), given)
-
-
-def _fixed(name: str, declared: list[int | None], given: tuple[int, ...] | None) -> tuple[int, ...]:
-    shown = [size or "?" for size in declared]
-    if given is not None:
-        fits = len(given) == len(declared) and all(
-            d in (None, g) for d, g in zip(declared, given, strict=False)
-        )
-        if not fits or any(size < 1 for size in given):
-            raise ModelError(f"--shape {name}={list(given)} does not fit the input's {shown}")
-        return given
-    fixed = [1 if axis == 0 and size is None else size for axis, size in enumerate(declared)]
-    if None in fixed:
-        example = ",".join(str(size or "N") for size in fixed)
-        raise ModelError(
-            f"input {name!r} has dynamic axes beyond the batch: {shown}",
-            f"fix them with --shape {name}={example}",
-        )
-    return tuple(size for size in fixed if size is not None)
+    return fixed(name, [None] * len(given), given)
 
 
 def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -253,105 +174,12 @@ def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     try:
         return version_converter.convert_version(model, MIN_OPSET)
-    except _ONNX_ERRORS as error:
+    except ONNX_ERRORS as error:
         raise ModelError(
             f"the model is written in opset {_opset(model)} and onnx cannot raise it to "
             f"{MIN_OPSET}: {error}",
             f"export it again with opset {MIN_OPSET} or later",
         ) from error
-
-
-def _run(model: onnx.ModelProto, feeds: Feeds) -> dict[str, NDArray[np.generic]]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # The reference is the graph as written: nothing is fused before it is compared.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        names = [value.name for value in session.get_outputs()]
-        outputs = dict(zip(names, session.run(names, feeds), strict=True))
-    except Exception as error:
-        raise ModelError(
-            f"ONNX Runtime cannot run the model: {str(error).splitlines()[0][:400]}",
-            "the file may be damaged, need custom operators, or need --shape",
-        ) from error
-    for name, array in outputs.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in _NUMBERS:
-            raise ModelError(
-                f"output {name!r} is no tensor of numbers (text, a sequence, a map, ...)",
-                "export the model without it",
-            )
-    return outputs
-
-
-def _simplified(
-    model: onnx.ModelProto, feeds: Feeds, expected: dict[str, NDArray[np.generic]]
-) -> onnx.ModelProto | None:
-    """The graph with constants folded; ``None`` when folding fails or changes the outputs."""
-    try:
-        simplified, _ = onnxsim.simplify(model)
-        del simplified.metadata_props[:]
-        simplified.metadata_props.extend(model.metadata_props)
-        got = _run(simplified, feeds)
-    except (*_ONNX_ERRORS, ModelError):
-        return None
-    return simplified if all(_agree(got[name], expected[name]) for name in expected) else None
-
-
-def _agree(got: NDArray[np.generic], expected: NDArray[np.generic]) -> bool:
-    if got.shape != expected.shape or got.dtype != expected.dtype:
-        return False
-    if expected.dtype.kind != "f":
-        return bool(np.array_equal(got, expected))
-    finite = expected[np.isfinite(expected)]
-    scale = float(np.max(np.abs(finite), initial=0.0)) or 1.0
-    return bool(np.allclose(got, expected, rtol=0.0, atol=_AGREES * scale, equal_nan=True))
-
-
-def _lift_constants(model: onnx.ModelProto) -> None:
-    """Constant nodes as initializers: later stages look for weights nowhere else."""
-    graph = model.graph
-    outputs = {value.name for value in graph.output}
-    kept = []
-    for node in graph.node:
-        constant = _constant(node) if node.op_type == "Constant" else None
-        if constant is None or constant.name in outputs:
-            kept.append(node)
-        else:
-            graph.initializer.append(constant)
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
-def _constant(node: onnx.NodeProto) -> TensorProto | None:
-    """What a Constant node gives; ``None`` for text and sparse tensors."""
-    (attribute,) = node.attribute
-    if attribute.name == "value":
-        tensor = TensorProto()
-        tensor.CopyFrom(attribute.t)
-        tensor.name = node.output[0]
-        return tensor
-    if attribute.name not in _CONSTANTS:
-        return None
-    array = np.array(helper.get_attribute_value(attribute), _CONSTANTS[attribute.name])
-    return numpy_helper.from_array(array, node.output[0])
-
-
-def _flatten_biases(model: onnx.ModelProto) -> None:
-    """A Gemm's bias of ``[1, N]`` as ``[N]``: the same by broadcasting, and quantizable.
-
-    ONNX Runtime's quantizer fails on the former (microsoft/onnxruntime#24815).
-    """
-    biases, others = set(), {value.name for value in model.graph.output}
-    for node in model.graph.node:
-        end = _BIAS if node.op_type == "Gemm" else len(node.input)
-        others.update(node.input[:end])
-        biases.update(node.input[end:])
-    for tensor in model.graph.initializer:
-        if tensor.name in biases - others and len(tensor.dims) == _ROW and tensor.dims[0] == 1:
-            del tensor.dims[0]
 
 
 def _fix_outputs(model: onnx.ModelProto, expected: dict[str, NDArray[np.generic]]) -> None:
@@ -386,12 +214,3 @@ def _specs(values: object) -> tuple[TensorSpec, ...]:
         )
         for value in values  # type: ignore[attr-defined]
     )
-
-
-def _digest(path: Path, external: list[Path]) -> str:
-    """Over the file and, by name, the external data it keeps its weights in."""
-    total = hashlib.sha256(path.read_bytes())
-    for extra in external:
-        total.update(extra.name.encode() + b"\0")
-        total.update(hashlib.sha256(extra.read_bytes()).digest())
-    return total.hexdigest()

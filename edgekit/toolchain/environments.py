@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
-import uv
 from msgspec import Struct
 from platformdirs import user_data_path
 
 from edgekit.errors import ToolError, ToolMissing, UsageError
-from edgekit.toolchain import process
+from edgekit.toolchain import isolation, process
+from edgekit.toolchain.isolation import Interpreter
 from edgekit.toolchain.process import Limits
 
 _MARKER = "edgekit-complete"
@@ -47,12 +48,21 @@ class Installer(Enum):
 
 
 class Tool(Struct, frozen=True, kw_only=True):
-    """A pinned tool; its requirements lie beside this module as ``requirements/NAME.txt``."""
+    """A pinned tool; its requirements lie beside this module as ``requirements/NAME.txt``.
+
+    Attributes:
+        module: what ``run`` runs.
+        extra: modules of the extra of the tool's name: where this Python has them all,
+            ``call`` needs no environment.
+        environment: added to the tool's process.
+    """
 
     name: str
     version: str
     module: str
     purpose: str
+    extra: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
 
     @property
     def requirements(self) -> Path:
@@ -78,7 +88,20 @@ class Tool(Struct, frozen=True, kw_only=True):
 ONNX2TF = Tool(
     name="onnx2tf", version="2.6.9", module="onnx2tf", purpose="converts ONNX to LiteRT (.tflite)"
 )
-TOOLS = {tool.name: tool for tool in (ONNX2TF,)}
+TENSORFLOW = Tool(
+    name="tensorflow",
+    version="2.21.0",
+    module="tf2onnx.convert",
+    purpose="reads Keras, SavedModel and .tflite files",
+    extra=("tensorflow", "keras", "tf_keras", "tf2onnx"),
+    environment={
+        "CUDA_VISIBLE_DEVICES": "",
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+    },
+)
+TOOLS = {tool.name: tool for tool in (ONNX2TF, TENSORFLOW)}
 
 
 def home() -> Path:
@@ -139,7 +162,38 @@ def run(tool: Tool, arguments: Sequence[str], *, limits: Limits | None = None) -
     """
     # -P and no PYTHONPATH: the tool meets the modules of its environment only.
     argv = [str(install(tool)), "-P", "-m", tool.module, *arguments]
-    process.run(argv, what=f"{tool.name} {tool.version}", limits=limits, env=_ENVIRONMENT)
+    process.run(argv, what=f"{tool.name} {tool.version}", limits=limits, env=_environment(tool))
+
+
+def call[**P, T](
+    tool: Tool, function: Callable[P, T], limits: Limits, /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call a function of edgekit's beside a tool's modules, building its environment first.
+
+    Raises:
+        EdgekitError: the very error the function raised.
+        ToolError: it failed otherwise, crashed, passed its limits, or the tool could not
+            be installed.
+    """
+    if _here(tool):
+        interpreter = Interpreter(sys.executable, tool.environment)
+    else:
+        interpreter = Interpreter(str(install(tool)), _environment(tool))
+    return isolation.call_in(interpreter, function, limits, *args, **kwargs)
+
+
+def ready(tool: Tool) -> bool:
+    """Whether a tool can be called without building anything."""
+    return tool.installed or _here(tool)
+
+
+def _here(tool: Tool) -> bool:
+    """Whether this very Python has the tool's extra; nothing is imported to see that."""
+    return bool(tool.extra) and all(importlib.util.find_spec(name) for name in tool.extra)
+
+
+def _environment(tool: Tool) -> dict[str, str]:
+    return {**_ENVIRONMENT, **tool.environment}
 
 
 def run_script(tool: Tool, script: Path, *arguments: str, limits: Limits | None = None) -> None:
@@ -155,6 +209,8 @@ def run_script(tool: Tool, script: Path, *arguments: str, limits: Limits | None 
 
 
 def _uv_commands(tool: Tool, wheels: Path | None) -> Iterator[list[str]]:
+    import uv  # here: within an environment, where this module is imported too, it is not
+
     uv_bin = str(uv.find_uv_bin())
     yield [uv_bin, "venv", "--quiet", "--python", sys.executable, str(tool.folder)]
     source = ["--no-index", "--find-links", str(wheels)] if wheels else []

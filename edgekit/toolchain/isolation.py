@@ -18,6 +18,7 @@ from typing import Any, cast, get_type_hints
 
 import msgspec
 
+import edgekit
 from edgekit import errors
 from edgekit.errors import EdgekitError, ToolError
 from edgekit.toolchain import process
@@ -26,23 +27,48 @@ from edgekit.toolchain.process import Limits
 _MODULE = "edgekit.toolchain.isolation"
 
 
+class Interpreter(msgspec.Struct, frozen=True):
+    """A Python to call functions in; ``environment`` is added to this process's."""
+
+    python: str
+    environment: dict[str, str] = {}
+
+
+HERE = Interpreter(sys.executable)
+
+
 def call[**P, T](
     function: Callable[P, T], limits: Limits, /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Call ``function`` in a new interpreter and return what it returns.
+    """Call ``function`` in a new process and return what it returns.
 
     Raises:
         EdgekitError: the very error the function raised.
         ToolError: it failed otherwise, crashed, or passed its limits.
     """
+    return call_in(HERE, function, limits, *args, **kwargs)
+
+
+def call_in[**P, T](
+    interpreter: Interpreter,
+    function: Callable[P, T],
+    limits: Limits,
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """As ``call``, in a Python that may be another: it needs msgspec, NumPy and platformdirs."""
     name = f"{function.__module__}:{function.__qualname__}"
     bound = inspect.signature(function).bind(*args, **kwargs).arguments
     with tempfile.TemporaryDirectory(prefix="edgekit-call-") as folder:
         asked, answered = Path(folder) / "call", Path(folder) / "answer"
         asked.write_bytes(msgspec.msgpack.encode(bound, enc_hook=_plain))
         # -P: what lies in the working folder is not taken for a module.
-        argv = [sys.executable, "-P", "-m", _MODULE, name, str(asked), str(answered)]
-        finished = process.run(argv, what=name, limits=limits)
+        argv = [interpreter.python, "-P", "-m", _MODULE, name, str(asked), str(answered)]
+        environment = dict(interpreter.environment)
+        if interpreter.python != HERE.python:
+            environment["PYTHONPATH"] = str(_edgekit_alone(Path(folder)))
+        finished = process.run(argv, what=name, limits=limits, env=environment)
         if not answered.is_file():
             raise ToolError(f"{name} ended without an answer", finished.said)
         answer = msgspec.msgpack.decode(answered.read_bytes())
@@ -51,6 +77,14 @@ def call[**P, T](
         raise kind(error["message"], error["hint"])
     result = _converted(answer["result"], get_type_hints(function)["return"])
     return cast(T, result)
+
+
+def _edgekit_alone(folder: Path) -> Path:
+    """A folder with edgekit in it, and nothing else of what is installed where it lies."""
+    package = folder / "path"
+    package.mkdir()
+    (package / "edgekit").symlink_to(Path(edgekit.__file__).parent, target_is_directory=True)
+    return package
 
 
 def _plain(value: Any) -> str:

@@ -55,6 +55,8 @@ RUNTIMES = {
     "onnxruntime": ("onnxruntime", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
 }
 LITERT_MODULES = ("ai_edge_litert", "tflite_runtime", "tensorflow")
+# Operators that keep a state from one run to the next, where a sample must not meet another.
+REMEMBERING = ("LSTM", "RNN", "SVDF", "VAR_HANDLE")
 INTERPRETERS = {"tensorflow": "tensorflow.lite.python.interpreter"}
 DELEGATE_LIBRARIES = {
     "edgetpu": ("libedgetpu.so.1", "libedgetpu.1.dylib"),
@@ -366,6 +368,8 @@ class LiteRt:
             experimental_delegates=self._delegates,
         )
         self._interpreter.allocate_tensors()
+        names = {operator["op_name"] for operator in self._interpreter._get_ops_details()}
+        self._remembers = any(kind in name for name in names for kind in REMEMBERING)
 
     def details(self) -> list[list[Event]]:
         return [[litert_detail(*tensor) for tensor in side] for side in self._tensors]
@@ -376,6 +380,8 @@ class LiteRt:
         interpreter, values = self._interpreter, list(zip(inputs, samples))
 
         def step() -> list[Any]:
+            if self._remembers:
+                interpreter.reset_all_variables()
             for index, value in values:
                 interpreter.set_tensor(index, value)
             interpreter.invoke()

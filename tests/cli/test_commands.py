@@ -38,7 +38,13 @@ def test_inspect(edgekit: Edgekit) -> None:
     assert found["parameters"] == 9930
     assert found["operators"]["Conv"] == 2
     assert found["inputs"] == [{"name": "image", "shape": [1, 1, 8, 8], "dtype": "float32"}]
-    assert "conv2" in edgekit("inspect", DIGITS_MODEL).stdout
+    before, after = found["clean_up"]["before"], found["clean_up"]["after"]
+    assert after["nodes"] == len(found["nodes"]) <= before["nodes"]
+    assert after["macs"] == before["macs"] == found["macs"]
+    assert {one["name"] for one in found["clean_up"]["passes"]} >= {"fold", "fuse", "transpose"}
+    shown = edgekit("inspect", DIGITS_MODEL).stdout
+    assert "conv2" in shown
+    assert "transposes" in shown
 
 
 def test_plan(edgekit: Edgekit) -> None:
@@ -144,8 +150,11 @@ def test_push_and_bench_here(edgekit: Edgekit, digits_bundle: Path, tmp_path: Pa
 
 
 def test_toolchain_lists_what_it_runs(edgekit: Edgekit) -> None:
-    (tool,) = edgekit("toolchain", "list", "--json").json["tools"]
-    assert (tool["name"], tool["version"]) == ("onnx2tf", "2.6.9")
+    tools = edgekit("toolchain", "list", "--json").json["tools"]
+    assert {tool["name"]: tool["version"] for tool in tools} == {
+        "onnx2tf": "2.6.9",
+        "tensorflow": "2.21.0",
+    }
 
 
 def test_what_was_not_tried_is_said(edgekit: Edgekit, tmp_path: Path) -> None:
