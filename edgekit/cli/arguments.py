@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, NoReturn
 
-PRECISIONS = ("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only")
-FORMATS = ("litert", "onnxruntime")
+PRECISIONS = (
+    *("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only"),
+    *("int4-weight-only", "palettized-6bit", "palettized-4bit"),
+)
+FORMATS = ("litert", "onnxruntime", "coreml")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 

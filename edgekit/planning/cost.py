@@ -25,6 +25,7 @@ from edgekit.domain import (
     Prediction,
     Range,
     Recipe,
+    coreml,
 )
 
 
@@ -77,6 +78,8 @@ _EFFICIENCY = {
         (Format.ONNXRUNTIME, "float16"): 0.25,
         (Format.ONNXRUNTIME, "int8-static"): 0.30,
         (Format.ONNXRUNTIME, "int8-dynamic"): 0.27,
+        (Format.COREML, "float32"): 0.55,
+        (Format.COREML, "float16"): 0.55,
     },
 }
 """Share of the core's peak that convolutions reach, by architecture, format and precision.
@@ -89,6 +92,9 @@ only stored in fewer bits are unpacked when the model is loaded, and compute as 
 _STORED_ONLY = {(Format.LITERT, "float16"), (Format.LITERT, "int8-weight-only")} | {
     (Format.ONNXRUNTIME, "int8-weight-only")
 }
+
+_UNPACKED = (Mode.WEIGHT_ONLY, Mode.PALETTIZED)
+"""Core ML computes these in float16, on every processor."""
 
 _FAMILY_FACTOR = {
     OpFamily.CONV: 1.0,
@@ -216,20 +222,29 @@ def _dispatch_ns(recipe: Recipe, machine: Machine) -> float:
 
 def _macs_per_cycle(cluster: CpuCluster, recipe: Recipe) -> float:
     rates = cluster.macs_per_cycle
+    if recipe.format is Format.COREML:
+        return (rates.float16 or rates.float32) if recipe.quantization else rates.float32
     if recipe.precision in ("int8-static", "int8-dynamic"):
         return rates.int8
     return rates.float32
 
 
 def _efficiency(recipe: Recipe, architecture: str) -> float:
-    key = (recipe.format, recipe.precision)
+    key = (recipe.format, _computed(recipe))
     return _EFFICIENCY[architecture][(recipe.format, "float32") if key in _STORED_ONLY else key]
+
+
+def _computed(recipe: Recipe) -> str:
+    """The precision that is computed in, where weights are only stored in another."""
+    quantization = recipe.quantization
+    unpacked = quantization is not None and quantization.mode in _UNPACKED
+    return "float16" if recipe.format is Format.COREML and unpacked else recipe.precision
 
 
 def _accelerator_tops(accelerator: Accelerator, recipe: Recipe) -> float:
     tops = accelerator.tops
     by_precision = {"int8-static": tops.int8, "float16": tops.float16, "float32": tops.float32}
-    return by_precision[recipe.precision] or 0.001
+    return by_precision[_computed(recipe)] or 0.001
 
 
 def _speedup(threads: int) -> float:
@@ -250,6 +265,8 @@ def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
     quantized = node.macs and node.parameters and recipe.quantization is not None
     if not quantized:
         return node.parameter_bytes
+    if recipe.format is Format.COREML:
+        return node.parameters * coreml.weight_bits(recipe.quantization) / 8
     if recipe.precision == "float16":
         return node.parameter_bytes / 2
     convolved = family(node) in (OpFamily.CONV, OpFamily.DEPTHWISE)

@@ -26,11 +26,14 @@ from edgekit.domain import (
     Rejection,
 )
 from edgekit.errors import GoalError, InputError
-from edgekit.planning import cost
+from edgekit.planning import coreml, cost
 from edgekit.planning.cost import OpFamily
 from edgekit.planning.recipes import INT8_NATIVE, MAKES, Unreachable, recipes
 
-_ACCURACY_ORDER = ("float32", "float16", "int8-weight-only", "int8-dynamic", "int8-static")
+_ACCURACY_ORDER = (
+    *("float32", "float16", "int8-weight-only", "palettized-6bit", "int8-dynamic", "int8-static"),
+    *("int4-weight-only", "palettized-4bit"),
+)
 _QUANTIZES_DYNAMICALLY = frozenset({OpFamily.DENSE, OpFamily.RECURRENT})
 
 _POSSIBLE: tuple[tuple[str, Callable[[Prediction], Range], float], ...] = (
@@ -236,7 +239,7 @@ def _reasons(
         f"{p.latency_ms.high:.2g}, not calibrated on the device)",
         f"{p.size_bytes.mid / 1e6:.3g} MB against {summary.parameter_bytes / 1e6:.3g} MB of "
         "weights in the source",
-        *_variant_reason(profile, recipe),
+        *(coreml.reasons(recipe) or _variant_reason(profile, recipe)),
         *_tight(p, goal),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from edgekit.domain import (
+    CPU,
     Accelerator,
     CpuCluster,
     DeviceProfile,
@@ -23,8 +24,9 @@ from edgekit.domain import (
     Recipe,
     Requirement,
 )
+from edgekit.planning import coreml
 
-MAKES = (Format.LITERT, Format.ONNXRUNTIME)
+MAKES = (Format.LITERT, Format.ONNXRUNTIME, Format.COREML)
 """The formats this edgekit makes."""
 
 MAX_THREADS = 4
@@ -62,6 +64,9 @@ def recipes(profile: DeviceProfile, summary: ModelSummary) -> Iterator[Recipe | 
     """Every recipe worth a prediction, the CPU's first, in the order of the profile."""
     for runtime in runtimes(profile):
         (format_,) = [f for f in runtime.formats if f in MAKES][:1]
+        if format_ is Format.COREML:
+            yield from _coreml(profile, summary, runtime)
+            continue
         cluster = profile.cpu.clusters[0]
         for quantization in cpu_variants(format_, profile.cpu.architecture, cluster):
             yield Recipe(
@@ -72,6 +77,26 @@ def recipes(profile: DeviceProfile, summary: ModelSummary) -> Iterator[Recipe | 
             )
         for accelerator in profile.accelerators:
             yield from _accelerated(format_, runtime, accelerator)
+
+
+def _coreml(
+    profile: DeviceProfile, summary: ModelSummary, runtime: DeviceRuntime
+) -> Iterator[Recipe | Unreachable]:
+    """What the oldest system of the device can load, on each of its processors."""
+    release = coreml.release(profile, runtime)
+    if release is None:
+        reason = f"its system may have Core ML {runtime.versions}, too old for ML Programs"
+        yield from (Unreachable(a, runtime, reason) for a in profile.accelerators)
+        return
+    for accelerator in (None, *profile.accelerators):
+        for quantization in coreml.variants(accelerator, release):
+            yield Recipe(
+                format=Format.COREML,
+                runtime=runtime.name,
+                accelerator=accelerator.name if accelerator else CPU,
+                quantization=quantization,
+                threads=1 if accelerator else threads(profile, summary),
+            )
 
 
 def threads(profile: DeviceProfile, summary: ModelSummary) -> int:

@@ -1,0 +1,254 @@
+"""Rewriting an ONNX graph until every operator is one that the Core ML exporter has.
+
+A rewrite is a function from one node to nodes that compute the same; the tables that name
+them are ``coreml_rewrites`` and its siblings. What ONNX itself defines by other operators
+is replaced by that definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxsim
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.inliner import inline_selected_functions
+
+_MAX_PASSES = 12
+_REDUCE_AXES_INPUT = 18
+"""From this opset on, every reduction takes its axes as an input; before, only ReduceSum."""
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Refused(Exception):
+    """Core ML cannot hold this node; the text says why."""
+
+
+class Scene:
+    """A graph as a rewrite sees it: shapes, types and constants by name, the opset."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        self.constants = {t.name: numpy_helper.to_array(t) for t in inferred.initializer}
+        self.shapes: dict[str, Shape] = {n: c.shape for n, c in self.constants.items()}
+        self.types = {n: c.dtype for n, c in self.constants.items()}
+        for value in (*inferred.input, *inferred.value_info, *inferred.output):
+            tensor = value.type.tensor_type
+            if tensor.elem_type:
+                self.types[value.name] = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+            sizes = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+            if tensor.HasField("shape") and None not in sizes:
+                self.shapes[value.name] = tuple(size for size in sizes if size is not None)
+
+
+class Builder:
+    """The nodes that replace one node; every method appends and gives the new tensor's name."""
+
+    def __init__(self, scene: Scene, node: NodeProto, prefix: str) -> None:
+        self.scene = scene
+        self.node = node
+        self.nodes: list[NodeProto] = []
+        self.made: list[TensorProto] = []
+        self._prefix = prefix
+
+    def __call__(self, op: str, *inputs: str, **attributes: Any) -> str:
+        return self.several(op, inputs, 1, **attributes)[0]
+
+    def several(
+        self, op: str, inputs: Iterable[str], count: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        """An operator with ``count`` outputs."""
+        name = f"{self._prefix}/{op}_{len(self.nodes)}"
+        outputs = tuple(f"{name}:{i}" for i in range(count))
+        self.nodes.append(helper.make_node(op, list(inputs), list(outputs), name, **attributes))
+        return outputs
+
+    def constant(self, array: Array) -> str:
+        name = f"{self._prefix}/constant_{len(self.made)}"
+        self.made.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def scalar(self, value: float, like: str) -> str:
+        """A constant of the type of the tensor ``like``."""
+        return self.constant(np.array(value, self.type(like)))
+
+    def integers(self, *values: int) -> str:
+        return self.constant(np.array(values, np.int64))
+
+    def reduce(self, op: str, x: str, axes: Iterable[int], *, keep: bool = True) -> str:
+        """A reduction, its axes where the opset wants them."""
+        listed = [int(axis) for axis in axes]
+        if op == "ReduceSum" or self.scene.opset >= _REDUCE_AXES_INPUT:
+            return self(op, x, self.integers(*listed), keepdims=int(keep))
+        return self(op, x, axes=listed, keepdims=int(keep))
+
+    def cast(self, x: str, dtype: Any) -> str:
+        return self("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def shape(self, name: str) -> Shape:
+        if name not in self.scene.shapes:
+            raise Refused(f"the shape of {name!r} is not known before the model runs")
+        return self.scene.shapes[name]
+
+    def type(self, name: str) -> np.dtype[Any]:
+        return np.dtype(self.scene.types[name])
+
+    def fixed(self, index: int, what: str) -> Array:
+        """An input that Core ML must know when the model is built."""
+        name = self.input(index)
+        if name is None or name not in self.scene.constants:
+            raise Refused(f"{what} is computed while the model runs; Core ML needs it fixed")
+        return self.scene.constants[name]
+
+    def input(self, index: int) -> str | None:
+        """The name of an input, ``None`` where it is left out."""
+        names = self.node.input
+        return names[index] if index < len(names) and names[index] else None
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        for attribute in self.node.attribute:
+            if attribute.name == name:
+                value = helper.get_attribute_value(attribute)
+                return value.decode() if isinstance(value, bytes) else value
+        return default
+
+    def attributes(self) -> dict[str, Any]:
+        return {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
+
+
+Made = str | tuple[str, ...] | None
+Rewrite = Callable[[Builder], Made]
+"""The names that stand for the node's outputs; ``None``: the node is good as it is.
+
+Raises ``Refused`` where it never can be.
+"""
+
+
+class Refusal(Exception):
+    """Every node that Core ML cannot hold: its operator, its name and why."""
+
+    def __init__(self, nodes: Mapping[str, tuple[str, str]]) -> None:
+        self.nodes = dict(nodes)
+        super().__init__("; ".join(f"{op} {name!r}: {why}" for name, (op, why) in nodes.items()))
+
+
+def rewritten(
+    model: ModelProto, supported: frozenset[str], table: Mapping[str, Rewrite]
+) -> ModelProto:
+    """The same function in operators of ``supported`` alone.
+
+    Args:
+        model: fixed shapes, checked.
+        supported: what the exporter takes.
+        table: operator -> rewrite; a rewrite of a supported operator mends what the
+            exporter would get wrong.
+
+    Raises:
+        Refusal: nodes that cannot be brought to these operators, all of them.
+    """
+    for number in range(_MAX_PASSES):
+        changed, refused = _pass(model, supported, table, number)
+        defined = _defined_by_others(model, supported, table)
+        if defined:
+            model = inline_selected_functions(model, defined, inline_schema_functions=True)
+        if not changed and not defined:
+            break
+        model = _folded(model)
+    if refused:
+        raise Refusal(refused)
+    return model
+
+
+def _pass(
+    model: ModelProto, supported: frozenset[str], table: Mapping[str, Rewrite], number: int
+) -> tuple[bool, dict[str, tuple[str, str]]]:
+    """Every node once; whether anything changed, and what was refused."""
+    scene = Scene(model)
+    kept: list[NodeProto] = []
+    refused: dict[str, tuple[str, str]] = {}
+    changed = False
+    for index, node in enumerate(model.graph.node):
+        name = node.name or f"{node.op_type}_{index}"
+        builder = Builder(scene, node, f"{name}/{number}.{index}")
+        try:
+            made = _made(builder, supported, table)
+        except Refused as reason:
+            refused[name] = (node.op_type, str(reason))
+            made = None
+        if made is None:
+            kept.append(node)
+            continue
+        changed = True
+        kept.extend(_connected(builder, (made,) if isinstance(made, str) else made))
+        model.graph.initializer.extend(builder.made)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    if changed:
+        del model.graph.value_info[:]
+    return changed, refused
+
+
+def _made(builder: Builder, supported: frozenset[str], table: Mapping[str, Rewrite]) -> Made:
+    op = builder.node.op_type
+    if builder.node.domain not in ("", "ai.onnx"):
+        raise Refused(f"an operator of {builder.node.domain!r}, which only that runtime knows")
+    if op in table:
+        return table[op](builder)
+    if op not in supported and not _has_definition(op, builder.scene.opset):
+        raise Refused(_WHY.get(op, "Core ML has no such operator, nor others to make it of"))
+    return None
+
+
+def _connected(builder: Builder, made: tuple[str, ...]) -> list[NodeProto]:
+    """The new nodes, the last of them giving what the old node gave."""
+    for new, old in zip(made, builder.node.output, strict=False):
+        if old:
+            builder.nodes.append(
+                helper.make_node("Identity", [new], [old], f"{builder.node.name}/{old}")
+            )
+    return builder.nodes
+
+
+def _has_definition(op: str, opset: int) -> bool:
+    try:
+        schema: Any = onnx.defs.get_schema(op, opset)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _defined_by_others(
+    model: ModelProto, supported: frozenset[str], table: Mapping[str, Rewrite]
+) -> list[tuple[str, str]]:
+    """What is neither supported nor in the table, but ONNX defines by other operators."""
+    opset = Scene(model).opset
+    ops = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
+    rest = sorted(ops - supported - table.keys())
+    return [("", op) for op in rest if _has_definition(op, opset)]
+
+
+def _folded(model: ModelProto) -> ModelProto:
+    """Constants folded and what is not used dropped; the graph as it was where that fails."""
+    try:
+        simplified, _ = onnxsim.simplify(model)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError):
+        return model
+    return simplified if simplified.graph.node else model
+
+
+_DYNAMIC = "the size of its output depends on the data, and Core ML fixes every shape"
+_WHY = {
+    "NonZero": _DYNAMIC,
+    "Compress": _DYNAMIC,
+    "Unique": _DYNAMIC,
+    "NonMaxSuppression": _DYNAMIC,
+    "If": "control flow: only one branch with a fixed condition can be converted",
+    "Loop": "control flow: unroll it before the export",
+    "Scan": "control flow: unroll it before the export",
+}
