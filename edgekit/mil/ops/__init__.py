@@ -12,15 +12,31 @@ from collections.abc import Callable, Mapping
 from edgekit.mil.ops import (
     convolution,
     elementwise,
+    indexing,
     linear,
+    lists,
     normalization,
+    recurrent,
     reduction,
+    resizing,
     shape,
     weights,
 )
 from edgekit.mil.types import Value
 
-_MODULES = (convolution, elementwise, linear, normalization, reduction, shape, weights)
+_MODULES = (
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    lists,
+    normalization,
+    recurrent,
+    reduction,
+    resizing,
+    shape,
+    weights,
+)
 
 OPERATIONS: Mapping[str, Callable[..., Value]] = {
     name: function for module in _MODULES for name, function in module.OPERATIONS.items()
