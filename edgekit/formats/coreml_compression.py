@@ -136,7 +136,7 @@ def _weight_bytes(shape: tuple[int, ...], quantization: Quantization) -> float:
     blocks = quantization.granularity is Granularity.PER_BLOCK
     if quantization.mode is Mode.PALETTIZED:
         tables = max(1, max(shape[:2]) // _BLOCK) if blocks else 1
-        return kept * bits / 8 + mask + tables * 2**bits * 2
+        return kept * bits / 8 + mask + tables * (1 << bits) * 2
     scales = 0.0
     if quantization.mode in (Mode.WEIGHT_ONLY, Mode.STATIC):
         scales = size / _BLOCK if blocks else max(shape[:2])

@@ -286,7 +286,8 @@ def _conv_transpose(b: Builder) -> Made:
         total = full - wanted[a]
         begin = given[a]
         if asked is not None or auto in (b"SAME_UPPER", b"SAME_LOWER"):
-            begin = total // 2 if auto != b"SAME_LOWER" else total - total // 2
+            shared = max(total, 0)
+            begin = shared - shared // 2 if auto == b"SAME_LOWER" else shared // 2
         begins.append(begin)
         ends.append(total - begin)
     return _transposed(b, attributes, begins, ends)

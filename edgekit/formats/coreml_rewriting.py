@@ -14,12 +14,17 @@ import numpy as np
 import onnx
 import onnxsim
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 from onnx.inliner import inline_selected_functions
 
 _MAX_PASSES = 12
 _REDUCE_AXES_INPUT = 18
 """From this opset on, every reduction takes its axes as an input; before, only ReduceSum."""
+
+_DEFINED_FROM = 18
+"""Most definitions are written for this opset and later ones."""
+
+_NOTHING = "Core ML has no such operator, nor others to make it of"
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -71,7 +76,7 @@ class Builder:
 
     def constant(self, array: Array) -> str:
         name = f"{self._prefix}/constant_{len(self.made)}"
-        self.made.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.made.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
 
     def scalar(self, value: float, like: str) -> str:
@@ -152,6 +157,8 @@ def rewritten(
     Raises:
         Refusal: nodes that cannot be brought to these operators, all of them.
     """
+    if _defined_by_others(model, supported, table):
+        model = _raised(model)
     for number in range(_MAX_PASSES):
         changed, refused = _pass(model, supported, table, number)
         defined = _defined_by_others(model, supported, table)
@@ -160,6 +167,8 @@ def rewritten(
         if not changed and not defined:
             break
         model = _folded(model)
+    left = {n.name: n.op_type for n in model.graph.node if n.op_type not in supported}
+    refused |= {name: (op, _NOTHING) for name, op in left.items() if name not in refused}
     if refused:
         raise Refusal(refused)
     return model
@@ -198,10 +207,12 @@ def _made(builder: Builder, supported: frozenset[str], table: Mapping[str, Rewri
     op = builder.node.op_type
     if builder.node.domain not in ("", "ai.onnx"):
         raise Refused(f"an operator of {builder.node.domain!r}, which only that runtime knows")
+    if op in _NEVER:
+        raise Refused(_NEVER[op])
     if op in table:
         return table[op](builder)
     if op not in supported and not _has_definition(op, builder.scene.opset):
-        raise Refused(_WHY.get(op, "Core ML has no such operator, nor others to make it of"))
+        raise Refused(_NOTHING)
     return None
 
 
@@ -221,6 +232,16 @@ def _has_definition(op: str, opset: int) -> bool:
     except onnx.defs.SchemaError:
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _raised(model: ModelProto) -> ModelProto:
+    """In an opset whose operators ONNX defines by others; as it was where onnx cannot."""
+    if Scene(model).opset >= _DEFINED_FROM:
+        return model
+    try:
+        return version_converter.convert_version(model, _DEFINED_FROM)
+    except (RuntimeError, version_converter.ConvertError):
+        return model
 
 
 def _defined_by_others(
@@ -243,7 +264,7 @@ def _folded(model: ModelProto) -> ModelProto:
 
 
 _DYNAMIC = "the size of its output depends on the data, and Core ML fixes every shape"
-_WHY = {
+_NEVER = {
     "NonZero": _DYNAMIC,
     "Compress": _DYNAMIC,
     "Unique": _DYNAMIC,
