@@ -137,7 +137,7 @@ def _loop(
             return state
         values.update(zip((each.name for each in body.inputs), state, strict=True))
         state = _run(program, body, values)
-    raise ModelError(
+    raise ToolError(
         f"{program.package}: {operation.name!r} loops more than {_MAX_ITERATIONS} times"
     )
 

@@ -90,7 +90,7 @@ def protos() -> ModuleType:
     """coremltools' protobuf classes alone: importing all of it takes seconds and prints."""
     found = importlib.util.find_spec("coremltools")
     if found is None or not found.submodule_search_locations:
-        raise ToolMissing("coremltools is not installed", "pip install 'edgekit[coreml]'")
+        raise ToolMissing("coremltools is not installed", "pip install coremltools")
     folder = Path(found.submodule_search_locations[0]) / "proto"
     name = "edgekit_coremltools_proto"
     spec = importlib.util.spec_from_file_location(

@@ -37,7 +37,10 @@ ROWS = [
         X @ Y,
     ),
     Case(
-        "matmul-vector", lambda x, y: mb.matmul(x=x, y=y), {"x": X[0, 0, 0], "y": Y[0]}, X[0, 0, 0] @ Y
+        "matmul-vector",
+        lambda x, y: mb.matmul(x=x, y=y),
+        {"x": X[0, 0, 0], "y": Y[0]},
+        X[0, 0, 0] @ Y[0],
     ),
     Case("linear", lambda x: mb.linear(x=x, weight=W, bias=B), {"x": X[0]}, X[0] @ W.T + B),
     Case("linear-without-bias", lambda x: mb.linear(x=x, weight=W), {"x": X[0]}, X[0] @ W.T),
