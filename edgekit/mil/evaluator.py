@@ -202,15 +202,27 @@ def _bound(
 ) -> Array:
     if feature.name not in inputs and not feature.optional:
         raise DataError(f"{program.package} needs the input {feature.name!r}")
-    array = np.asarray(inputs.get(feature.name, np.zeros(feature.shape, feature.dtype)))
-    if not np.can_cast(array.dtype, feature.dtype, "same_kind"):
-        raise DataError(f"input {feature.name!r} is of {feature.dtype}, got {array.dtype}")
+    array = _typed(feature, inputs.get(feature.name, np.zeros(feature.shape, feature.dtype)))
     if feature.image is not None:
         array = _planes(feature, array)
     if parameter.type is None or not _fits(array.shape, parameter.type):
         wanted = parameter.type and parameter.type.shape
         raise DataError(f"input {feature.name!r} has shape {wanted}, got {array.shape}")
+    if feature.image is None and parameter.type.element.storage != feature.dtype:
+        raise _misdescribed(program, feature, parameter.type.element.storage)
     return array.astype(parameter.type.element.storage)
+
+
+def _typed(feature: Feature, given: Array) -> Array:
+    """The array in the declared type, where that keeps its values but for rounding."""
+    array = np.asarray(given)
+    if not np.can_cast(array.dtype, feature.dtype, "same_kind"):
+        raise DataError(f"input {feature.name!r} is of {feature.dtype}, got {array.dtype}")
+    with np.errstate(over="ignore"):
+        typed = array.astype(feature.dtype)
+    if typed.dtype.kind in "iu" and not np.array_equal(typed, array):
+        raise DataError(f"input {feature.name!r} has values outside of {feature.dtype}")
+    return typed
 
 
 def _planes(feature: Feature, pixels: Array) -> Array:
@@ -230,6 +242,8 @@ def _result(program: Program, feature: Feature, results: Mapping[str, Value]) ->
         raise ModelError(f"{program.package}: the program does not give {feature.name!r}")
     value = np.asarray(results[feature.name])
     if feature.image is None:
+        if value.dtype.kind != "U" and value.dtype != feature.dtype:
+            raise _misdescribed(program, feature, value.dtype.name)
         return value
     pixels = value[0].transpose(1, 2, 0)
     if feature.image.layout == "BGR":
@@ -237,6 +251,13 @@ def _result(program: Program, feature: Feature, results: Mapping[str, Value]) ->
     if feature.dtype == "uint8":
         pixels = np.clip(np.rint(pixels), 0, 255)
     return np.asarray(pixels.reshape(feature.shape), feature.dtype)
+
+
+def _misdescribed(program: Program, feature: Feature, found: str) -> ToolError:
+    return ToolError(
+        f"{program.package}: its description says that {feature.name!r} is of {feature.dtype}, "
+        f"its program says {found}"
+    )
 
 
 def _cannot_run(program: Program, operation: Operation) -> UnsupportedOperation:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from functools import cache
 from math import prod
 from pathlib import Path, PurePosixPath
@@ -70,6 +71,7 @@ _ARRAY_TYPES = {
     "INT32": "int32",
     "INT8": "int8",
 }
+_LABEL_TYPES = {"stringType": "str", "int64Type": "int64", "dictionaryType": "float32"}
 
 
 def read(package: Path) -> Program:
@@ -143,15 +145,16 @@ class _Reader:
         if function.opset not in function.block_specializations:
             raise self._bad(f"its function has no block for its operation set {function.opset}")
         body = self._block(function.block_specializations[function.opset])
+        classes = _classes(body)
         return Program(
             package=self._name,
             opset=function.opset,
             inputs=tuple(map(self._feature, interface.inputs)),
-            outputs=tuple(map(self._feature, interface.outputs)),
+            outputs=tuple(self._feature(each, classes) for each in interface.outputs),
             parameters=tuple(map(self._variable, function.inputs)),
             body=body,
             constants={},
-            classes=_classes(body),
+            classes=classes,
         )
 
     def _interface(self, description: Any) -> _Interface:
@@ -170,9 +173,12 @@ class _Reader:
 
     def _stateful(self, states: Any) -> ModelError:
         names = ", ".join(state.name for state in states)
-        return self._bad(f"it keeps states ({names}), which the evaluator does not run")
+        return self._bad(
+            f"it keeps states ({names}), which the evaluator does not run",
+            "convert it without states: what it keeps as inputs and outputs",
+        )
 
-    def _feature(self, feature: Any) -> Feature:
+    def _feature(self, feature: Any, classes: Sequence[Value] = ()) -> Feature:
         kind = feature.type.WhichOneof("Type")
         described = {"name": feature.name, "optional": feature.type.isOptional}
         if kind == "multiArrayType":
@@ -186,10 +192,10 @@ class _Reader:
             picture = Image(layout=layout, height=image.height, width=image.width)
             dtype = "float16" if layout.endswith("FLOAT16") else "uint8"
             return Feature(shape=picture.shape, dtype=dtype, image=picture, **described)
-        types = {"stringType": "str", "int64Type": "int64", "dictionaryType": "float32"}
-        return Feature(
-            shape=(), dtype=self._known(types, kind, f"the kind of {feature.name!r}"), **described
-        )
+        dtype = self._known(_LABEL_TYPES, kind, f"the kind of {feature.name!r}")
+        # A classifier's dictionary: a probability for each class.
+        shape = (len(classes),) if kind == "dictionaryType" else ()
+        return Feature(shape=shape, dtype=dtype, **described)
 
     def _block(self, block: Any) -> Block:
         return Block(

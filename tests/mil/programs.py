@@ -34,11 +34,17 @@ _DTYPES = {
 def saved(
     folder: Path,
     build: Callable[..., Any],
-    inputs: Mapping[str, Any],
+    feeds: Mapping[str, Any],
     target: str = "iOS16",
+    axes: Mapping[str, tuple[Any, ...]] | None = None,
     **how: Any,
 ) -> Path:
-    """Save what ``build`` makes of inputs like these; nothing is folded or rewritten."""
+    """Save what ``build`` makes of feeds like these; nothing is folded or rewritten.
+
+    Args:
+        axes: shapes of inputs that are not those of their feeds: with symbols.
+        how: for ``coremltools.convert``.
+    """
     options = {
         "convert_to": "mlprogram",
         "minimum_deployment_target": getattr(ct.target, target),
@@ -46,21 +52,40 @@ def saved(
         "compute_precision": ct.precision.FLOAT32,
         "skip_model_load": True,
     }
-    model = ct.convert(built(build, inputs, target), **(options | how))
+    model = ct.convert(built(build, feeds, target, axes or {}), **(options | how))
     path = folder / "program.mlpackage"
     model.save(str(path))
     return path
 
 
-def built(build: Callable[..., Any], inputs: Mapping[str, Any], target: str) -> Any:
+def built(
+    build: Callable[..., Any],
+    inputs: Mapping[str, Any],
+    target: str,
+    axes: Mapping[str, tuple[Any, ...]],
+) -> Any:
     """The builder's program; it names the inputs after the parameters of a function."""
     specs = [
-        mb.TensorSpec(shape=value.shape, dtype=_DTYPES[value.dtype.name])
-        for value in inputs.values()
+        mb.TensorSpec(shape=axes.get(name, value.shape), dtype=_DTYPES[value.dtype.name])
+        for name, value in inputs.items()
     ]
     arguments = ", ".join(inputs)
     function = eval(f"lambda {arguments}: build({arguments})", {"build": build})
     return mb.program(input_specs=specs, opset_version=getattr(ct.target, target))(function)
+
+
+def model_file(package: Path) -> Path:
+    (found,) = package.rglob("*.mlmodel")
+    return found
+
+
+def edited(package: Path, change: Callable[[Any], None]) -> Path:
+    """The package, its model changed in place."""
+    path = model_file(package)
+    model = ct.proto.Model_pb2.Model.FromString(path.read_bytes())
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    return package
 
 
 class Case(Struct, frozen=True):
