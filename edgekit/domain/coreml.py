@@ -44,6 +44,18 @@ def release(versions: str, os: str) -> int | None:
 _FROM = (">=", ">", "==", "~=")
 
 
+def refusal(quantization: Quantization | None) -> str | None:
+    """Why Core ML of no release has such a form; ``None`` when one has."""
+    if quantization is None:
+        return None
+    if quantization.mode is Mode.DYNAMIC:
+        return "Core ML takes ranges of activations that are known beforehand, or none"
+    if quantization.mode is Mode.PALETTIZED and weight_bits(quantization) not in PALETTE_BITS:
+        known = ", ".join(map(str, PALETTE_BITS))
+        return f"Core ML has tables for indices of {known} bits"
+    return None
+
+
 def needs(quantization: Quantization | None) -> int:
     """The first release that loads weights and activations stored so.
 

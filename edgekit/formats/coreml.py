@@ -6,6 +6,7 @@ operation; that is what validates it here.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,12 +46,14 @@ _QUANTIZED_OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "AveragePool
 def make(job: Job) -> Artifact:
     """Make an ``.mlpackage`` by the recipe; see ``FormatSpec.make``."""
     quantization = job.recipe.quantization
+    if quantization is not None and (reason := releases.refusal(quantization)):
+        raise ToolError(f"{quantization.precision} cannot be made: {reason}")
     release = _release(job.device, quantization)
     path = job.folder / _FILE
     described = isolation.call(
-        _make, TOOL_LIMITS, job.source, path, quantization, release, job.calibration
+        write, TOOL_LIMITS, job.source, path, quantization, release, job.calibration
     )
-    return _artifact(job.source, path, described)
+    return record(job.source, path, described)
 
 
 def _release(device: DeviceProfile | None, quantization: Quantization | None) -> int:
@@ -79,14 +82,27 @@ def _release(device: DeviceProfile | None, quantization: Quantization | None) ->
     return release
 
 
-def _make(
+def write(
     source: SourceModel,
     destination: Path,
     quantization: Quantization | None,
     release: int,
     calibration: Dataset | None,
 ) -> Described:
-    """What runs in a process of its own; only there are the tools imported."""
+    """Write a package, loading all the tools: to be run by ``isolation.call``.
+
+    Args:
+        source: the user's model.
+        destination: the package's folder; replaced.
+        quantization: ``None`` for float32.
+        release: the iOS release whose Core ML must load it.
+        calibration: samples, for ``static`` only.
+
+    Raises:
+        ConversionFailed: nodes that Core ML cannot hold, all of them.
+        DataError: ``static`` without calibration.
+        ToolError: a tool failed, or did not do what it says; there is no package then.
+    """
     import onnx
 
     from edgekit.formats import coreml_compression, coreml_converter, coreml_package
@@ -102,12 +118,17 @@ def _make(
     if quantization is not None:
         mlmodel = coreml_compression.compressed(mlmodel, quantization)
     about = coreml_package.metadata(onnx.load(source.graph), source.sha256)
-    coreml_package.save(mlmodel, about, destination)
-    weights = (destination / coreml_package.WEIGHTS).stat().st_size
-    expected = coreml_compression.expected_bytes(weighed, quantization)
     precision = quantization.precision if quantization else "float32"
-    coreml_compression.weigh(weights, expected, precision)
-    return describe(destination)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".coreml-") as aside:
+        package = Path(aside) / _FILE
+        coreml_package.save(mlmodel, about, package)
+        weights = coreml_package.weight_bytes(package)
+        expected = coreml_compression.expected_bytes(weighed, quantization)
+        coreml_compression.weigh(weights, expected, precision)
+        described = describe(package)
+        shutil.rmtree(destination, ignore_errors=True)
+        package.rename(destination)
+    return described
 
 
 def _check_rewriting(source: SourceModel, graph: Any) -> None:
@@ -125,7 +146,8 @@ def _check_rewriting(source: SourceModel, graph: Any) -> None:
     got = session.run(names, random_feeds(source.inputs))
     expected = binding.probed(source)
     for name, array in zip(names, got, strict=True):
-        if binding.relative_error(array, expected[name]) > _AGREES:
+        error = binding.relative_error(array.astype(np.float64), expected[name].astype(np.float64))
+        if error > _AGREES:
             raise ToolError(f"rewriting the graph for Core ML changed the output {name!r}")
 
 
@@ -144,7 +166,12 @@ def _calibrated(graph: Any, quantization: Quantization, calibration: Dataset | N
         return onnx.load(paired)
 
 
-def _artifact(source: SourceModel, path: Path, described: Described) -> Artifact:
+def record(source: SourceModel, path: Path, described: Described) -> Artifact:
+    """What is said of a package that ``write`` made.
+
+    Raises:
+        ToolError: its tensors are not the source's.
+    """
     return Artifact(
         path=path.name,
         format=Format.COREML,

@@ -7,6 +7,7 @@ NumPy 2 and prunes nothing; the zeros are therefore made in the ONNX graph, in f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -21,12 +22,13 @@ from edgekit.errors import ToolError
 _FEWEST = 512
 """Weights of fewer elements stay as they are: scales and tables would outweigh them."""
 
-_BLOCK = 32
+_BLOCKS = (32, 16, 8, 4, 2, 1)
+_BLOCK = _BLOCKS[0]
 _OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _MATRIX = 2
 _TOLERANCE = 1.1
-_OVERHEAD_BYTES = 16 * 1024
-"""Headers and alignment of the weight file, and what is too small to be compressed."""
+_TENSOR_BYTES = 128
+"""What a tensor takes beside its elements: headers and alignment, of its scales, too."""
 
 _ALMOST_ZERO = 1e-12
 
@@ -58,32 +60,54 @@ def compressed(mlmodel: Any, quantization: Quantization) -> Any:
     """
     import coremltools.optimize.coreml as cto
 
-    config: Any = None
     made = mlmodel
     joint = quantization.sparsity > 0
     try:
         if joint:
-            # The zeros are there; what is left is to store them as a mask.
-            config = cto.OpThresholdPrunerConfig(
-                threshold=_ALMOST_ZERO,
-                minimum_sparsity_percentile=quantization.sparsity / 2,
-                weight_threshold=_FEWEST,
-            )
-            made = cto.prune_weights(made, cto.OptimizationConfig(global_config=config))
-        if quantization.mode is Mode.PALETTIZED:
-            config = _palettizer(quantization)
-            whole = cto.OptimizationConfig(global_config=config)
-            return cto.palettize_weights(made, whole, joint_compression=joint)
-        if quantization.mode is Mode.WEIGHT_ONLY:
-            whole = cto.OptimizationConfig(global_config=_linear(quantization))
-            return cto.linear_quantize_weights(made, whole, joint_compression=joint)
+            made = cto.prune_weights(made, _config(made, _sparse(quantization)))
+        if quantization.mode in _COMPRESSORS:
+            compress, each = _COMPRESSORS[quantization.mode]
+            config = _config(made, *(each(quantization, size) for size in _BLOCKS))
+            made = getattr(cto, compress)(made, config, joint_compression=joint)
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
         raise ToolError(f"coremltools cannot make {quantization.precision}: {said}") from error
     return made
 
 
-def _palettizer(quantization: Quantization) -> Any:
+def _config(mlmodel: Any, whole: Any, *smaller: Any) -> Any:
+    """One form for all weights, and a smaller block where the whole one does not fit.
+
+    coremltools leaves a weight as it is, without a word, where a block does not divide it.
+    """
+    import coremltools.optimize.coreml as cto
+
+    made = cto.OptimizationConfig(global_config=whole)
+    if smaller:
+        for name, weight in cto.get_weights_metadata(mlmodel, _FEWEST).items():
+            block = _block(weight.val.shape)
+            made.set_op_name(name, smaller[_BLOCKS[1:].index(block)] if block < _BLOCK else whole)
+    return made
+
+
+def _block(shape: tuple[int, ...]) -> int:
+    """The largest block that divides both of a weight's channels, of ``_BLOCKS``."""
+    fitting = (size for size in _BLOCKS if not any(channels % size for channels in shape[:2]))
+    return next(fitting, 1)
+
+
+def _sparse(quantization: Quantization) -> Any:
+    """The zeros are there already; what is left is to store them as a mask."""
+    import coremltools.optimize.coreml as cto
+
+    return cto.OpThresholdPrunerConfig(
+        threshold=_ALMOST_ZERO,
+        minimum_sparsity_percentile=quantization.sparsity / 2,
+        weight_threshold=_FEWEST,
+    )
+
+
+def _palettizer(quantization: Quantization, block: int) -> Any:
     """A table for each tensor, or one for each group of channels, where iOS 18 allows."""
     import coremltools.optimize.coreml as cto
 
@@ -92,32 +116,39 @@ def _palettizer(quantization: Quantization) -> Any:
         nbits=weight_bits(quantization),
         mode="kmeans",
         granularity="per_grouped_channel" if blocks else "per_tensor",
-        group_size=_BLOCK,
+        group_size=block,
         weight_threshold=_FEWEST,
     )
 
 
-def _linear(quantization: Quantization) -> Any:
+def _linear(quantization: Quantization, block: int) -> Any:
     import coremltools.optimize.coreml as cto
 
     return cto.OpLinearQuantizerConfig(
         mode="linear_symmetric",
         dtype=quantization.weights,
         granularity=quantization.granularity.value.replace("-", "_"),
-        block_size=_BLOCK,
+        block_size=block,
         weight_threshold=_FEWEST,
     )
+
+
+_COMPRESSORS: dict[Mode, tuple[str, Callable[[Quantization, int], Any]]] = {
+    Mode.PALETTIZED: ("palettize_weights", _palettizer),
+    Mode.WEIGHT_ONLY: ("linear_quantize_weights", _linear),
+}
 
 
 def expected_bytes(model: ModelProto, quantization: Quantization | None) -> float:
     """What the weights of a graph must take, by arithmetic.
 
     A weight element takes its bits; a sparse one its bits where it is not zero, and a bit
-    of the mask. Each channel or block has a scale in float16, each table its values.
+    of the mask. Each channel or block has a scale in float16, each table its values, each
+    tensor a header.
     """
     compute = 32 if quantization is None else 16
     consumers = {name: node.op_type for node in model.graph.node for name in node.input}
-    total = 0.0
+    total = float(_TENSOR_BYTES)
     for tensor in model.graph.initializer:
         shape = tuple(tensor.dims)
         size = prod(shape)
@@ -126,6 +157,7 @@ def expected_bytes(model: ModelProto, quantization: Quantization | None) -> floa
             total += _weight_bytes(shape, quantization)
         else:
             total += size * compute / 8
+        total += _TENSOR_BYTES
     return total
 
 
@@ -135,11 +167,11 @@ def _weight_bytes(shape: tuple[int, ...], quantization: Quantization) -> float:
     mask = size / 8 if quantization.sparsity else 0.0
     blocks = quantization.granularity is Granularity.PER_BLOCK
     if quantization.mode is Mode.PALETTIZED:
-        tables = max(1, max(shape[:2]) // _BLOCK) if blocks else 1
-        return kept * bits / 8 + mask + tables * (1 << bits) * 2
+        tables = max(shape[:2]) / _block(shape) if blocks else 1
+        return kept * bits / 8 + mask + tables * float(1 << bits) * 2
     scales = 0.0
     if quantization.mode in (Mode.WEIGHT_ONLY, Mode.STATIC):
-        scales = size / _BLOCK if blocks else max(shape[:2])
+        scales = size / _block(shape) if blocks else max(shape[:2])
     return kept * bits / 8 + mask + scales * 2
 
 
@@ -149,7 +181,7 @@ def weigh(weights: int, expected: float, precision: str) -> None:
     Raises:
         ToolError: the weights take more than the arithmetic allows.
     """
-    if weights > expected * _TOLERANCE + _OVERHEAD_BYTES:
+    if weights > expected * _TOLERANCE:
         raise ToolError(
             f"{precision} should bring the weights to {expected:.0f} bytes, they take {weights}",
             "coremltools left weights as they were; choose another precision",

@@ -167,11 +167,13 @@ def _failed(nodes: dict[str, tuple[str, str]]) -> ConversionFailed:
 
 
 def _whole(error: Exception) -> dict[str, tuple[str, str]]:
-    return {"": ("the model", _first_line(error))}
+    return {"": ("the model", _told(error))}
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+def _told(error: Exception) -> str:
+    """What the exporter says, without its list of all it can do."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return said.partition(") to Core ML: ")[2].partition(". Supported ops")[0] or said[:300]
 
 
 def _each_refused(model: ModelProto, release: int) -> dict[str, tuple[str, str]]:
@@ -187,8 +189,10 @@ def _each_refused(model: ModelProto, release: int) -> dict[str, tuple[str, str]]
         try:
             alone = _alone(model, node, scene)
             convert_to_coreml(alone, minimum_deployment_target=f"iOS{release}")
+        except KeyError:
+            continue  # the type or shape of an operand is not known: nothing can be tried
         except Exception as error:
-            refused[node.name] = (node.op_type, _first_line(error))
+            refused[node.name] = (node.op_type, _told(error))
     return refused
 
 

@@ -159,6 +159,13 @@ def _atanh(b: Builder) -> Made:
     return b("Mul", b("Log", quotient), b.scalar(0.5, x))
 
 
+def _cast_like(b: Builder) -> Made:
+    x, like = b.node.input
+    if like not in b.scene.types:
+        raise Refused(f"the type of {like!r} is not known before the model runs")
+    return b.cast(x, b.type(like))
+
+
 def _or(b: Builder) -> Made:
     return b("Not", b("And", *(b("Not", name) for name in b.node.input)))
 
@@ -193,13 +200,19 @@ def _integer_division(b: Builder) -> Made:
 
 
 def _mod(b: Builder) -> Made:
-    """``x - trunc(x / y) * y`` with the sign of ``x``."""
+    """What is left of ``x / y``: with the sign of ``x`` (fmod), else of ``y``."""
     x, y = b.node.input
     if b.type(x).kind != "f":
         raise Refused("Core ML divides integers through floats, which is not exact")
     quotient = b("Div", x, y)
-    whole = b("Mul", b("Sign", quotient), b("Floor", b("Abs", quotient)))
-    return b("Sub", x, b("Mul", whole, y))
+    if b.attribute("fmod", 0):
+        whole, beyond = b("Mul", b("Sign", quotient), b("Floor", b("Abs", quotient))), x
+    else:
+        whole = b("Floor", quotient)
+        apart = b("Less", b("Mul", b("Sign", x), b("Sign", y)), b.scalar(0, x))
+        beyond = b("Where", apart, y, x)
+    left = b("Sub", x, b("Mul", whole, y))
+    return b("Where", b("Equal", b("Abs", y), b.scalar(np.inf, y)), beyond, left)
 
 
 def _pow(b: Builder) -> Made:
@@ -213,8 +226,10 @@ def _pow(b: Builder) -> Made:
 def _clip(b: Builder) -> Made:
     """Bounds that are computed, or an integer tensor, through comparisons."""
     x, low, high = b.node.input[0], b.input(1), b.input(2)
-    fixed = all(name is None or name in b.scene.constants for name in (low, high))
-    if fixed and b.type(x).kind == "f":
+    bounds = [b.scene.constants.get(name) for name in (low, high) if name]
+    fixed = all(bound is not None for bound in bounds)
+    crossed = fixed and len(bounds) > 1 and np.any(bounds[0] >= bounds[1])  # type: ignore[operator]
+    if fixed and not crossed and b.type(x).kind == "f":
         return None
     # The upper bound last: where the bounds cross, it wins.
     made = b("Max", x, low) if low else x
@@ -395,10 +410,38 @@ def _local_response(b: Builder) -> Made:
     return b("Div", x, b("Pow", base, b.scalar(b.attribute("beta", 0.75), x)))
 
 
+def _rms_norm(b: Builder) -> Made:
+    """``x / sqrt(mean(x^2) + epsilon) * scale``."""
+    x, scale = b.node.input
+    rank = len(b.shape(x))
+    axes = range(b.attribute("axis", -1) % rank, rank)
+    power = b.reduce("ReduceMean", b("Mul", x, x), axes)
+    root = b("Sqrt", b("Add", power, b.scalar(b.attribute("epsilon", 1e-5), x)))
+    return b("Mul", b("Div", x, root), scale)
+
+
 def _batch_norm(b: Builder) -> Made:
     if b.attribute("training_mode", 0):
         raise Refused("it is in training mode: export the model for inference")
     return None
+
+
+def _layer_norm(b: Builder) -> Made:
+    """Written out where its mean is asked for, or its scale is computed."""
+    scale, bias = b.node.input[1], b.input(2)
+    fixed = all(name is None or name in b.scene.constants for name in (scale, bias))
+    if fixed and len([name for name in b.node.output if name]) == 1:
+        return None
+    x = b.node.input[0]
+    rank = len(b.shape(x))
+    axes = range(b.attribute("axis", -1) % rank, rank)
+    mean = b.reduce("ReduceMean", x, axes)
+    apart = b("Sub", x, mean)
+    variance = b.reduce("ReduceMean", b("Mul", apart, apart), axes)
+    spread = b("Sqrt", b("Add", variance, b.scalar(b.attribute("epsilon", 1e-5), x)))
+    inverse = b("Div", b.scalar(1, x), spread)
+    scaled = b("Mul", b("Mul", apart, inverse), scale)
+    return (b("Add", scaled, bias) if bias else scaled, mean, inverse)
 
 
 def _dropout(b: Builder) -> Made:
@@ -426,6 +469,7 @@ _ELEMENTWISE: dict[str, Rewrite] = {
     "Acosh": _acosh,
     "Asinh": _asinh,
     "Atanh": _atanh,
+    "CastLike": _cast_like,
     "Ceil": _ceil,
     "Celu": _celu,
     "Clip": _clip,
@@ -462,6 +506,7 @@ _REDUCING: dict[str, Rewrite] = {
     "BatchNormalization": _batch_norm,
     "CumSum": _cumulative_sum,
     "Hardmax": _hardmax,
+    "LayerNormalization": _layer_norm,
     "LogSoftmax": _log_softmax,
     "LpNormalization": _lp_normalization,
     "LRN": _local_response,
@@ -476,6 +521,7 @@ _REDUCING: dict[str, Rewrite] = {
     "ReduceProd": _reduced,
     "ReduceSum": _reduced,
     "ReduceSumSquare": partial(_reduce_after, "Square"),
+    "RMSNormalization": _rms_norm,
     "TopK": _top_k,
 }
 

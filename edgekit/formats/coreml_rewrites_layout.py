@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,10 @@ def _depth_to_space(b: Builder) -> Made:
 def _space_to_depth(b: Builder) -> Made:
     x, size = b.node.input[0], b.attribute("blocksize")
     n, c, h, w = b.shape(x)
+    if b.attribute("mode", "DCR") == "CRD":
+        split = b("Reshape", x, b.integers(n * c, h // size, size, w // size, size))
+        whole = b("Transpose", split, perm=[0, 2, 4, 1, 3])
+        return b("Reshape", whole, b.integers(n, c * size * size, h // size, w // size))
     columns = b("Reshape", x, b.integers(n, c, h, w // size, size))
     narrow = b("Transpose", columns, perm=[0, 4, 1, 2, 3])
     rows = b("Reshape", narrow, b.integers(n, size * c, h // size, size, w // size))
@@ -394,7 +399,41 @@ def _pool(b: Builder) -> Made:
         raise Refused("its window has holes (dilations)")
     if len([name for name in b.node.output if name]) > 1:
         raise Refused("it also gives the places of the maxima")
-    return None
+    if not b.attribute("ceil_mode", 0):
+        return None
+    downward, upward = _pooled(b, np.floor), _pooled(b, np.ceil)
+    wanted = b.shape(b.node.output[0])[2:]
+    if wanted == upward != downward:
+        return None
+    # A window that would begin in the padding is left out: as if sizes were rounded down.
+    if wanted != downward:
+        raise Refused("some of its windows begin in the padding")
+    return b(b.node.op_type, b.node.input[0], **b.attributes() | {"ceil_mode": 0})
+
+
+def _pooled(b: Builder, rounded: Callable[[float], float]) -> Shape:
+    """The spatial size of what a pool gives, by the plain formula."""
+    sizes, kernel = b.shape(b.node.input[0])[2:], b.attribute("kernel_shape")
+    pads = b.attribute("pads", [0] * 2 * len(sizes))
+    strides = b.attribute("strides", [1] * len(sizes))
+    return tuple(
+        int(rounded((size + pads[a] + pads[a + len(sizes)] - kernel[a]) / strides[a])) + 1
+        for a, size in enumerate(sizes)
+    )
+
+
+def _lp_pool(b: Builder) -> Made:
+    """By the mean of powers, times the size of the window."""
+    if b.attribute("ceil_mode", 0) or any(d != 1 for d in b.attribute("dilations", [1])):
+        raise Refused("its window has holes, or reaches beyond the padding")
+    x, p = b.node.input[0], b.attribute("p", 2)
+    attributes = b.attributes() | {"count_include_pad": 1}
+    for name in ("p", "ceil_mode", "dilations"):
+        attributes.pop(name, None)
+    size = float(np.prod(b.attribute("kernel_shape")))
+    powers = b("Pow", b("Abs", x), b.scalar(p, x))
+    mean = b("AveragePool", powers, **attributes)
+    return b("Pow", b("Mul", mean, b.scalar(size, x)), b.scalar(1 / p, x))
 
 
 LAYOUT: dict[str, Rewrite] = {
@@ -408,6 +447,7 @@ LAYOUT: dict[str, Rewrite] = {
     "Flatten": _flatten,
     "Gather": _gather,
     "GatherElements": _gather_elements,
+    "LpPool": _lp_pool,
     "MaxPool": _pool,
     "OneHot": _one_hot,
     "Pad": _pad,

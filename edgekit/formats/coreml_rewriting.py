@@ -38,7 +38,8 @@ class Scene:
     """A graph as a rewrite sees it: shapes, types and constants by name, the opset."""
 
     def __init__(self, model: ModelProto) -> None:
-        self.opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+        self.opset = max(versions, default=1)
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
         self.constants = {t.name: numpy_helper.to_array(t) for t in inferred.initializer}
         self.shapes: dict[str, Shape] = {n: c.shape for n, c in self.constants.items()}
@@ -159,16 +160,19 @@ def rewritten(
     """
     if _defined_by_others(model, supported, table):
         model = _raised(model)
+    undefined: dict[str, str] = {}
     for number in range(_MAX_PASSES):
         changed, refused = _pass(model, supported, table, number)
-        defined = _defined_by_others(model, supported, table)
-        if defined:
-            model = inline_selected_functions(model, defined, inline_schema_functions=True)
-        if not changed and not defined:
+        defined = [op for op in _defined_by_others(model, supported, table) if op not in undefined]
+        model, failed = _inlined(model, defined)
+        undefined |= failed
+        # What looks computed may be a constant yet to be folded.
+        if not (changed or defined or (refused and not number)):
             break
         model = _folded(model)
     left = {n.name: n.op_type for n in model.graph.node if n.op_type not in supported}
-    refused |= {name: (op, _NOTHING) for name, op in left.items() if name not in refused}
+    for name, op in left.items():
+        refused.setdefault(name, (op, undefined.get(op, _NOTHING)))
     if refused:
         raise Refusal(refused)
     return model
@@ -178,6 +182,7 @@ def _pass(
     model: ModelProto, supported: frozenset[str], table: Mapping[str, Rewrite], number: int
 ) -> tuple[bool, dict[str, tuple[str, str]]]:
     """Every node once; whether anything changed, and what was refused."""
+    _lift_constants(model)
     scene = Scene(model)
     kept: list[NodeProto] = []
     refused: dict[str, tuple[str, str]] = {}
@@ -201,6 +206,28 @@ def _pass(
     if changed:
         del model.graph.value_info[:]
     return changed, refused
+
+
+def _lift_constants(model: ModelProto) -> None:
+    """Constant nodes as initializers, where a rewrite looks for what is fixed."""
+    outputs = {value.name for value in model.graph.output}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type != "Constant" or node.output[0] in outputs:
+            kept.append(node)
+        else:
+            tensor = numpy_helper.from_array(_constant(node), node.output[0])
+            model.graph.initializer.append(tensor)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def _constant(node: NodeProto) -> Array:
+    value = helper.get_attribute_value(node.attribute[0])
+    if isinstance(value, TensorProto):
+        return numpy_helper.to_array(value)
+    whole = node.attribute[0].name.startswith("value_int")
+    return np.array(value, np.int64 if whole else np.float32)
 
 
 def _made(builder: Builder, supported: frozenset[str], table: Mapping[str, Rewrite]) -> Made:
@@ -246,18 +273,45 @@ def _raised(model: ModelProto) -> ModelProto:
 
 def _defined_by_others(
     model: ModelProto, supported: frozenset[str], table: Mapping[str, Rewrite]
-) -> list[tuple[str, str]]:
+) -> list[str]:
     """What is neither supported nor in the table, but ONNX defines by other operators."""
     opset = Scene(model).opset
     ops = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
     rest = sorted(ops - supported - table.keys())
-    return [("", op) for op in rest if _has_definition(op, opset)]
+    return [op for op in rest if _has_definition(op, opset)]
+
+
+def _inlined(model: ModelProto, ops: list[str]) -> tuple[ModelProto, dict[str, str]]:
+    """Operators replaced by their definitions, and why some could not be."""
+    failed: dict[str, str] = {}
+    for op in ops:
+        try:
+            typed = _typed(model)
+            model = inline_selected_functions(typed, [("", op)], inline_schema_functions=True)
+        except RuntimeError as error:
+            said = str(error).rpartition(":")[2].strip()
+            failed[op] = f"onnx cannot write it in other operators: {said}"
+    return model, failed
+
+
+def _typed(model: ModelProto) -> ModelProto:
+    """A copy that says the type of every tensor, constants included: the inliner asks for it."""
+    typed = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    graph = typed.graph
+    said = {value.name for value in (*graph.input, *graph.value_info, *graph.output)}
+    graph.value_info.extend(
+        helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in graph.initializer
+        if t.name not in said
+    )
+    return typed
 
 
 def _folded(model: ModelProto) -> ModelProto:
     """Constants folded and what is not used dropped; the graph as it was where that fails."""
     try:
-        simplified, _ = onnxsim.simplify(model)
+        # Not optimized: that fuses again what was just taken apart.
+        simplified, _ = onnxsim.simplify(model, perform_optimization=False)
     except (RuntimeError, ValueError, onnx.checker.ValidationError):
         return model
     return simplified if simplified.graph.node else model

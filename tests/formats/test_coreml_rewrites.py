@@ -51,6 +51,7 @@ CASES: list[Case] = [
     ("ArgMin", (TIES,), {"axis": 1, "select_last_index": 1}),
     ("Asinh", (EXTREME,), {}),
     ("Atanh", (INSIDE,), {}),
+    ("CastLike", (X * 3, np.arange(2)), {}),
     ("Ceil", (X * 3,), {}),
     ("Celu", (EXTREME,), {"alpha": 2.0}),
     ("Clip", (X, np.array(-0.5, np.float32)), {}),
@@ -97,6 +98,12 @@ CASES: list[Case] = [
     ("LpNormalization", (np.concatenate([X, 0 * X]),), {"axis": 2}),
     ("LpNormalization", (X,), {"axis": 1, "p": 1}),
     ("LRN", (IMAGE,), {"size": 3, "alpha": 0.5, "bias": 2.0}),
+    (
+        "LayerNormalization",
+        (X, Fixed(weights(4)), Fixed(weights(4, seed=1))),
+        {"epsilon": 0.1},
+    ),
+    ("LpPool", (IMAGE,), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "p": 3}),
     lstm("LSTM", 4),
     lstm("LSTM", 4, directions=2, direction="bidirectional"),
     ("MatMul", (X, X[0, 0]), {}),
@@ -106,6 +113,8 @@ CASES: list[Case] = [
     ("Mean", (X, X[:1], X[:, :1]), {}),
     ("Min", (X[:, :1], X[:, :, :1]), {}),
     ("Mish", (EXTREME,), {}),
+    ("MaxPool", (IMAGE,), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ("MaxPool", (IMAGE,), {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
     ("Mod", (X * 5, POSITIVE), {"fmod": 1}),
     (
         "OneHot",
@@ -139,6 +148,7 @@ CASES: list[Case] = [
         (IMAGE, "", "", fixed(3, 3)),
         {"mode": "linear", "antialias": 1, "axes": [2, 3]},
     ),
+    ("RMSNormalization", (X, weights(3, 4)), {"axis": -2, "epsilon": 0.1}),
     lstm("RNN", 1, direction="reverse"),
     ("ScatterElements", (X[0], Fixed(np.array([[1, -1], [0, 2]])), X[1, :2, :2]), {"axis": 1}),
     ("ScatterND", (X, Fixed(np.array([[1, 2], [0, -1], [1, 2]])), weights(3, 4)), {}),
@@ -160,9 +170,9 @@ CASES: list[Case] = [
     ("Where", (BOOLS[:, :1], X[:1], Fixed(np.float32(3))), {}),
     ("Xor", (BOOLS, X > 1), {}),
 ]
-OUTPUTS = {"LSTM": 3, "GRU": 2, "RNN": 2, "TopK": 2, "Split": 2}
+OUTPUTS = {"LayerNormalization": 3, "LSTM": 3, "GRU": 2, "RNN": 2, "TopK": 2, "Split": 2}
 
-NOTHING_TO_RUN = {"AveragePool", "BatchNormalization", "Conv", "Div", "MaxPool"}
+NOTHING_TO_RUN = {"AveragePool", "BatchNormalization", "Conv", "Div"}
 """Rewrites that only refuse, or leave the node as it is."""
 
 
@@ -184,7 +194,7 @@ def built(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         [tensor(n, a.shape, helper.np_dtype_to_tensor_dtype(a.dtype)) for n, a in feeds.items()],
         [onnx.ValueInfoProto(name=name) for name in outputs],
         constants,
-        opset=18,
+        opset=23 if op == "RMSNormalization" else 18,
     )
     return onnx.shape_inference.infer_shapes(made, data_prop=True), feeds
 
