@@ -15,9 +15,8 @@ from msgspec import Struct
 from edgekit import mil
 
 ct = pytest.importorskip("coremltools")
-
-from coremltools.converters.mil import Builder as mb
-from coremltools.converters.mil.mil import Function, types
+_mil = pytest.importorskip("coremltools.converters.mil.mil")
+mb, types = _mil.Builder, _mil.types
 
 logging.getLogger("coremltools").setLevel(logging.ERROR)
 # Every conversion collects garbage: it need not look through what was imported.
@@ -116,7 +115,7 @@ def check(case: Case, folder: Path) -> None:
 
 def folded(case: Case) -> list[np.ndarray] | None:
     """What coremltools itself computes where every input is a constant; ``None``: nothing."""
-    with Function({}, opset_version=getattr(ct.target, case.target)):
+    with _mil.Function({}, opset_version=getattr(ct.target, case.target)):
         # A copy: folding thresholded_relu writes into its input.
         made = case.build(*(value.copy() for value in case.inputs.values()))
     values = [each.val for each in (made if isinstance(made, tuple | list) else [made])]

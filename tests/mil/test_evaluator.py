@@ -164,7 +164,7 @@ def test_an_operation_it_cannot_run_is_named(tmp_path: Path) -> None:
     assert [(each.type, each.name) for each in mil.unsupported(program)] == [
         ("random_normal", "noise")
     ]
-    with pytest.raises(UnsupportedOperation, match="cannot run random_normal 'noise'"):
+    with pytest.raises(UnsupportedOperation, match=r"cannot run random_normal 'noise'"):
         mil.evaluate(program, {"x": X})
 
 
@@ -193,7 +193,7 @@ def test_a_failing_operation_is_named(tmp_path: Path) -> None:
         return mb.reshape(x=x, shape=i, name="y")
 
     program = mil.load(saved(tmp_path, build, {"x": X, "i": np.int32([3, 2])}))
-    with pytest.raises(ToolError, match="program.mlpackage: reshape 'y' cannot be evaluated"):
+    with pytest.raises(ToolError, match=r"program.mlpackage: reshape 'y' cannot be evaluated"):
         mil.evaluate(program, {"x": X, "i": np.int32([4, 2])})
 
 

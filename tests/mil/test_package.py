@@ -240,7 +240,7 @@ def test_a_program_that_contradicts_itself(package: Path, name: str) -> None:
 
 
 def test_no_package_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="nothing.mlpackage: it has no file 'Manifest.json'"):
+    with pytest.raises(ModelError, match=r"nothing.mlpackage: it has no file 'Manifest.json'"):
         mil.load(tmp_path / "nothing.mlpackage")
 
 

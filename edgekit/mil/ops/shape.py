@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import starmap
+from itertools import starmap, zip_longest
 from math import prod
 
 import numpy as np
@@ -77,11 +77,14 @@ def _slice_by_index(
     end_mask: Array | None = None,
     squeeze_mask: Array | None = None,
 ) -> Array:
-    """NumPy's slicing, with masks as in TensorFlow's ``strided_slice``."""
+    """NumPy's slicing, with masks as in TensorFlow's ``strided_slice``.
+
+    coremltools writes a ``begin`` and ``end`` that end early where the masks cover the rest.
+    """
     steps = np.ones(x.ndim, int) if stride is None else stride
     no = np.zeros(x.ndim, bool)
     masks = [no if mask is None else mask for mask in (begin_mask, end_mask, squeeze_mask)]
-    return x[tuple(starmap(_index, zip(begin, end, steps, *masks, strict=True)))]
+    return x[tuple(starmap(_index, zip_longest(begin, end, steps, *masks)))]
 
 
 def _index(

@@ -211,64 +211,49 @@ TRANSPOSED = [
 ]
 
 
-def _largest(parts):
-    return parts.max(-1)
-
-
-def _mean(parts):
-    return parts.mean(-1)
-
-
-def _mean_of_inner(parts):
-    return np.nanmean(parts, -1)
-
-
-def _pool(name, op, x, kernel, strides, pads, reduce, fill, **parameters):
+def _pool(name, x, kernel, strides, pads, how, **parameters):
+    op, reduce, fill = how
     expected = _pooled(x, kernel, strides, pads, reduce, fill)
     sizes = {"kernel_sizes": list(kernel), "strides": list(strides)}
     return _case(f"{op}-{name}", op, x, expected, **sizes, **parameters)
 
 
-INF, NAN = -np.inf, np.nan
+# The operation, what it makes of a window's elements, and what an element of the padding is.
+LARGEST = ("max_pool", lambda parts: parts.max(-1), -np.inf)
+MEAN = ("avg_pool", lambda parts: parts.mean(-1), 0)
+MEAN_OF_INNER = ("avg_pool", lambda parts: np.nanmean(parts, -1), np.nan)
+LENGTH = ("l2_pool", lambda parts: np.sqrt((parts**2).sum(-1)), 0)
 K, S = (3, 2), (2, 2)
 SAME = [_same(7, 3, 2), _same(6, 2, 2)]
 CUSTOM = [(1, 0), (0, 1)]
 POOLS = [
-    _pool("valid", "max_pool", IMAGE, K, S, [(0, 0)] * 2, _largest, INF, pad_type="valid"),
-    _pool("same", "max_pool", IMAGE, K, S, SAME, _largest, INF, pad_type="same"),
+    _pool("valid", IMAGE, K, S, [(0, 0)] * 2, LARGEST, pad_type="valid"),
+    _pool("same", IMAGE, K, S, SAME, LARGEST, pad_type="same"),
     _pool(
         "custom",
-        "max_pool",
         IMAGE,
         K,
         S,
         CUSTOM,
-        _largest,
-        INF,
+        LARGEST,
         pad_type="custom",
         pad=[1, 0, 0, 1],
     ),
-    _pool("line", "max_pool", LINE, (2,), (2,), [(0, 0)], _largest, INF, pad_type="valid"),
-    _pool("valid", "avg_pool", IMAGE, K, S, [(0, 0)] * 2, _mean, 0, pad_type="valid"),
-    _pool("same", "avg_pool", IMAGE, K, S, SAME, _mean, 0, pad_type="same"),
+    _pool("line", LINE, (2,), (2,), [(0, 0)], LARGEST, pad_type="valid"),
+    _pool("valid", IMAGE, K, S, [(0, 0)] * 2, MEAN, pad_type="valid"),
+    _pool("same", IMAGE, K, S, SAME, MEAN, pad_type="same"),
     _pool(
         "same-without-padding",
-        "avg_pool",
         IMAGE,
         K,
         S,
         SAME,
-        _mean_of_inner,
-        NAN,
+        MEAN_OF_INNER,
         pad_type="same",
         exclude_padding_from_average=True,
     ),
-    _pool(
-        "volume", "avg_pool", VOLUME, (2, 2, 1), (1, 2, 1), [(0, 0)] * 3, _mean, 0, pad_type="valid"
-    ),
-    _pool(
-        "same", "l2_pool", IMAGE, K, S, SAME, lambda p: np.sqrt((p**2).sum(-1)), 0, pad_type="same"
-    ),
+    _pool("volume", VOLUME, (2, 2, 1), (1, 2, 1), [(0, 0)] * 3, MEAN, pad_type="valid"),
+    _pool("same", IMAGE, K, S, SAME, LENGTH, pad_type="same"),
 ]
 # Windows that reach beyond the padding: [0 1 2 3 4] by 2 and a stride of 2, and with padding 1
 # by 3 and 2, as torch.nn.functional computes them.

@@ -15,7 +15,7 @@ Y = floats(3, 1, seed=1)
 POSITIVE = floats(2, 3, low=0.1, high=3)
 UNIT = floats(2, 3, low=-0.9, high=0.9)
 WIDE = floats(4, 5, low=-90, high=90)
-I, J = ints(3, 4), ints(3, 4, low=1, high=5, seed=1)
+INTS, ONES = ints(3, 4), ints(3, 4, low=1, high=5, seed=1)
 P, Q = ints(6, low=0, high=2).astype(bool), ints(6, low=0, high=2, seed=3).astype(bool)
 IMAGE = floats(2, 3, 4, 5)
 ALPHA, BETA = floats(3, seed=5), floats(3, seed=6, low=0.5, high=2)
@@ -40,7 +40,7 @@ def _binary(name, x, y, expected):
 
 UNARY = [
     _unary("abs", X, np.abs),
-    _unary("abs", I, np.abs),
+    _unary("abs", INTS, np.abs),
     _unary("acos", UNIT, np.arccos),
     _unary("asin", UNIT, np.arcsin),
     _unary("atan", X, np.arctan),
@@ -110,19 +110,19 @@ BINARY = [
     _binary("mul", X, Y, np.multiply),
     _binary("real_div", X, Y, np.divide),
     _binary("floor_div", X, Y, np.floor_divide),
-    _binary("floor_div", I, J, np.floor_divide),
-    _binary("mod", I, J, np.mod),
+    _binary("floor_div", INTS, ONES, np.floor_divide),
+    _binary("mod", INTS, ONES, np.mod),
     _binary("mod", X, Y, np.mod),
     _binary("pow", POSITIVE, floats(3, seed=2), np.power),
     _binary("maximum", X, Y, np.maximum),
     _binary("minimum", X, Y, np.minimum),
-    _binary("add", I, J, np.add),
-    _binary("equal", I, J, np.equal),
-    _binary("not_equal", I, J, np.not_equal),
+    _binary("add", INTS, ONES, np.add),
+    _binary("equal", INTS, ONES, np.equal),
+    _binary("not_equal", INTS, ONES, np.not_equal),
     _binary("greater", X, Y, np.greater),
-    _binary("greater_equal", I, J, np.greater_equal),
+    _binary("greater_equal", INTS, ONES, np.greater_equal),
     _binary("less", X, Y, np.less),
-    _binary("less_equal", I, J, np.less_equal),
+    _binary("less_equal", INTS, ONES, np.less_equal),
     _binary("logical_and", P, Q, np.logical_and),
     _binary("logical_or", P, Q, np.logical_or),
     _binary("logical_xor", P, Q, np.logical_xor),

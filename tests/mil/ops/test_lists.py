@@ -64,9 +64,10 @@ def test_a_loop_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def build(x):
         return mb.while_loop(
-            _cond=lambda v: mb.less(x=mb.reduce_sum(x=v), y=1e9), _body=lambda v: mb.mul(x=v, y=0.5),
+            _cond=lambda v: mb.less(x=mb.reduce_sum(x=v), y=1e9),
+            _body=lambda v: mb.mul(x=v, y=0.5),
             loop_vars=(x,),
-        )  # fmt: skip
+        )
 
     program = mil.load(saved(tmp_path, build, {"x": X}))
     with pytest.raises(ToolError, match="loops more than 50 times"):

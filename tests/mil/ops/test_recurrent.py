@@ -126,9 +126,14 @@ def _rnn(activation):
 
     def build(x, h):
         return mb.rnn(
-            x=x, initial_h=h, weight_ih=w[0], weight_hh=r[0], bias=b[0], output_sequence=True,
+            x=x,
+            initial_h=h,
+            weight_ih=w[0],
+            weight_hh=r[0],
+            bias=b[0],
+            output_sequence=True,
             activation=activation,
-        )  # fmt: skip
+        )
 
     weights = [part[np.newaxis] for part in _to_onnx((w, r, b), [0])]
     y, hn = _onnx("RNN", X, *weights, [h], activations=[activation.capitalize()])
@@ -163,9 +168,14 @@ def test_the_cell_of_an_lstm_is_clipped(tmp_path: Path, clip: float) -> None:
 
     def build(x, h):
         return mb.lstm(
-            x=x, initial_h=h, initial_c=h, weight_ih=w.reshape(-1, F),
-            weight_hh=r.reshape(-1, H), bias=b.reshape(-1), clip=np.float32(clip),
-        )  # fmt: skip
+            x=x,
+            initial_h=h,
+            initial_c=h,
+            weight_ih=w.reshape(-1, F),
+            weight_hh=r.reshape(-1, H),
+            bias=b.reshape(-1),
+            clip=np.float32(clip),
+        )
 
     h = c = np.zeros((B, H))
     for step in X.astype(np.float64):
