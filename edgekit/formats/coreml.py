@@ -6,6 +6,7 @@ operation; that is what validates it here.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from edgekit.domain import (
     TensorSpec,
 )
 from edgekit.domain import coreml as releases
-from edgekit.errors import ConversionFailed, ToolError, UnsupportedOperation
+from edgekit.errors import ConversionFailed, ToolError, ToolMissing, UnsupportedOperation
 from edgekit.formats import binding
 from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job
 from edgekit.formats.coreml_package import border_names, digest, parts, size_bytes
@@ -49,6 +50,8 @@ def make(job: Job) -> Artifact:
     if quantization is not None and (reason := releases.refusal(quantization)):
         raise ToolError(f"{quantization.precision} cannot be made: {reason}")
     release = _release(job.device, quantization)
+    if importlib.util.find_spec("coremltools") is None:
+        raise ToolMissing("coremltools is not installed", "pip install 'edgekit[coreml]'")
     path = job.folder / _FILE
     described = isolation.call(
         write, TOOL_LIMITS, job.source, path, quantization, release, job.calibration

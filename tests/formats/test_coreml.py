@@ -15,7 +15,7 @@ from edgekit import mil, profiles, sources, validation
 from edgekit.datasets import Dataset
 from edgekit.domain import Artifact, Format, Granularity, Mode, Quantization
 from edgekit.domain import coreml as releases
-from edgekit.errors import ConversionFailed, ToolError
+from edgekit.errors import ConversionFailed, ToolError, ToolMissing
 from edgekit.formats import FormatSpec, coreml, coreml_compression
 from edgekit.sources import SourceModel
 from tests.formats.contract import SHARE, FormatContract
@@ -231,6 +231,16 @@ class TestCoreML(FormatContract):
         got = mil.evaluate(program, feeds)
         np.testing.assert_array_equal(got["y"], [[1, 0, 0]])
         np.testing.assert_array_equal(got["z"], [[5, 2, 3]])
+
+
+def test_without_coremltools_the_message_says_what_to_install(
+    source: SourceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    job = TestCoreML().job(source, tmp_path, tmp_path)
+    with pytest.raises(ToolMissing, match="not installed") as caught:
+        coreml.make(job)
+    assert "edgekit[coreml]" in caught.value.hint
 
 
 def small(*nodes: onnx.NodeProto) -> onnx.ModelProto:
