@@ -43,6 +43,7 @@ def load(package: Path) -> Program:
 
     Raises:
         ModelError: no package, not an ML Program, damaged, or it keeps states.
+        ToolError: its compressed weights cannot be expanded.
         ToolMissing: coremltools, whose protobuf classes read it, is not installed.
     """
     program = packages.read(package)
@@ -191,6 +192,9 @@ def _given(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
     if strangers := inputs.keys() - features.keys():
         known = ", ".join(features)
         raise DataError(f"{program.package} has no input {sorted(strangers)[0]!r}; it has {known}")
+    for parameter in program.parameters:
+        if parameter.name not in features:
+            raise ModelError(f"{program.package}: its description lacks {parameter.name!r}")
     return {
         parameter.name: _bound(program, features[parameter.name], parameter, inputs)
         for parameter in program.parameters
@@ -200,9 +204,9 @@ def _given(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
 def _bound(
     program: Program, feature: Feature, parameter: Variable, inputs: Mapping[str, Array]
 ) -> Array:
-    if feature.name not in inputs and not feature.optional:
+    if feature.name not in inputs:
         raise DataError(f"{program.package} needs the input {feature.name!r}")
-    array = _typed(feature, inputs.get(feature.name, np.zeros(feature.shape, feature.dtype)))
+    array = _typed(feature, inputs[feature.name])
     if feature.image is not None:
         array = _planes(feature, array)
     if parameter.type is None or not _fits(array.shape, parameter.type):

@@ -85,6 +85,9 @@ def read(package: Path) -> Program:
         return _Reader(package).program()
     except OSError as error:
         raise ModelError(f"{package.name}: {error.strerror or error}", _HINT) from error
+    # Numbers that no type or enumeration has, names that lead nowhere.
+    except (ValueError, OverflowError, KeyError) as error:
+        raise ModelError(f"{package.name} contradicts itself: {error!r}", _HINT) from error
 
 
 @cache
@@ -92,7 +95,7 @@ def protos() -> ModuleType:
     """coremltools' protobuf classes alone: importing all of it takes seconds and prints."""
     found = importlib.util.find_spec("coremltools")
     if found is None or not found.submodule_search_locations:
-        raise ToolMissing("coremltools is not installed", "pip install coremltools")
+        raise ToolMissing("coremltools is not installed", "pip install 'edgekit[coreml]'")
     folder = Path(found.submodule_search_locations[0]) / "proto"
     name = "edgekit_coremltools_proto"
     spec = importlib.util.spec_from_file_location(
@@ -180,22 +183,21 @@ class _Reader:
 
     def _feature(self, feature: Any, classes: Sequence[Value] = ()) -> Feature:
         kind = feature.type.WhichOneof("Type")
-        described = {"name": feature.name, "optional": feature.type.isOptional}
         if kind == "multiArrayType":
             array = feature.type.multiArrayType
             name = protos().FeatureTypes_pb2.ArrayFeatureType.ArrayDataType.Name(array.dataType)
             dtype = self._known(_ARRAY_TYPES, name, f"the type of {feature.name!r}")
-            return Feature(shape=tuple(array.shape), dtype=dtype, **described)
+            return Feature(name=feature.name, shape=tuple(array.shape), dtype=dtype)
         if kind == "imageType":
             image = feature.type.imageType
             layout = protos().FeatureTypes_pb2.ImageFeatureType.ColorSpace.Name(image.colorSpace)
             picture = Image(layout=layout, height=image.height, width=image.width)
             dtype = "float16" if layout.endswith("FLOAT16") else "uint8"
-            return Feature(shape=picture.shape, dtype=dtype, image=picture, **described)
+            return Feature(name=feature.name, shape=picture.shape, dtype=dtype, image=picture)
         dtype = self._known(_LABEL_TYPES, kind, f"the kind of {feature.name!r}")
         # A classifier's dictionary: a probability for each class.
         shape = (len(classes),) if kind == "dictionaryType" else ()
-        return Feature(shape=shape, dtype=dtype, **described)
+        return Feature(name=feature.name, shape=shape, dtype=dtype)
 
     def _block(self, block: Any) -> Block:
         return Block(
@@ -265,13 +267,16 @@ class _Reader:
         if field == "bytes":
             flat = unpacked(np.frombuffer(bytes(values), np.uint8), kind.element, prod(shape))
         else:
-            flat = np.array(values, dtype=kind.element.storage)
-        # A scalar may stand for a whole tensor.
-        return self._shaped(np.broadcast_to(flat, prod(shape)) if flat.size == 1 else flat, shape)
+            flat = np.asarray(values).astype(kind.element.storage)
+            if flat.dtype.kind in "iu" and not np.array_equal(flat, values):
+                raise self._bad(f"a constant of {kind.element.name} holds other numbers")
+        return self._shaped(flat, shape)
 
     def _from_file(self, value: Any) -> Array:
         kind = self._tensor_type(value.type.tensorType)
         name, shape = value.blobFileValue.fileName, self._fixed(kind)
+        if kind.element.name == "string":
+            raise self._bad("a file of weights holds no strings")
         if name not in self._weights:
             self._weights[name] = WeightsFile(self._weights_path(name))
         flat = self._weights[name].read(value.blobFileValue.offset, kind.element, prod(shape))
@@ -315,7 +320,8 @@ class _Reader:
         if pure.is_absolute() or ".." in pure.parts or not pure.parts:
             raise self._bad(f"{relative!r} leads out of the package")
         path = folder.joinpath(*pure.parts)
-        within = [path, *path.parents][: len(path.parts) - len(self._package.parts) + 1]
+        # The package itself may be a link: that is the caller's.
+        within = [path, *path.parents][: len(path.parts) - len(self._package.parts)]
         if any(step.is_symlink() for step in within):
             raise self._bad(f"{relative!r} is a link or lies behind one")
         if not path.is_file():

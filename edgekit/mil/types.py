@@ -101,14 +101,12 @@ class Feature(Struct, frozen=True, kw_only=True):
         shape: of the array that the caller gives or gets; the default of a flexible one.
         dtype: NumPy's name of its type.
         image: set when the feature is a picture.
-        optional: the caller may leave it out: it is all zeros then.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     image: Image | None = None
-    optional: bool = False
 
     @property
     def spec(self) -> TensorSpec:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgekit import mil
-from edgekit.errors import ModelError, ToolError
+from edgekit.errors import DataError, ModelError, ToolError
 from edgekit.mil.types import ElementType
 from edgekit.mil.weights_file import WeightsFile, unpacked
 from tests.mil.programs import ct, edited, floats, mb, model_file, saved
@@ -159,6 +159,32 @@ def _no_block(model):
     model.mlProgram.functions["main"].opset = "CoreML99"
 
 
+def _inline(model, kind, *values):
+    """The weight as numbers within the model."""
+    weight = _weight(model)
+    _set(weight.type.tensorType, dataType=kind, rank=1)
+    del weight.type.tensorType.dimensions[1:]
+    weight.ClearField("blobFileValue")
+    weight.immediateValue.tensor.ints.values[:] = values
+
+
+def _too_large(model):
+    _inline(model, 21, *[300] * 64)
+
+
+def _too_few(model):
+    _inline(model, 23, 1, 2, 3)
+
+
+def _no_picture(model):
+    _set(model.description.input[0].type.imageType, width=2, height=2, colorSpace=77)
+
+
+def _no_classes(model):
+    operation = _operations(model).add(type="classify")
+    operation.inputs["classes"].arguments.add(name="nobody")
+
+
 MODELS = {
     "not-a-program": (_classic, "expected an ML Program, it holds neuralNetwork"),
     "no-function": (lambda m: m.mlProgram.functions.pop("main"), "no function 'main'; it has none"),
@@ -177,19 +203,23 @@ MODELS = {
         lambda m: _set(_tensor(m).dimensions[0].constant, size=65),
         "should be float32 in 8320 bytes, it is float32 in 8192",
     ),
-    "another-type": (lambda m: _set(_tensor(m), dataType=14), "14|does not know"),
     "half-type": (lambda m: _set(_tensor(m), dataType=10), "should be float16 in 4096 bytes"),
     "unknown-type": (lambda m: _set(_tensor(m), dataType=13), "bfloat16, which the evaluator"),
     "huge": (
         lambda m: _set(_last(m).outputs[0].type.tensorType.dimensions[0].constant, size=2**40),
         r"more than 2\*\*31 elements",
     ),
+    "no-such-type": (lambda m: _set(_tensor(m), dataType=99), "contradicts itself"),
+    "strings-in-a-file": (lambda m: _set(_tensor(m), dataType=2), "holds no strings"),
+    "too-large-a-number": (_too_large, "a constant of int8 holds other numbers"),
+    "too-few-numbers": (_too_few, r"a constant of shape \(64,\) holds 3 elements"),
+    "no-such-picture": (_no_picture, "contradicts itself"),
+    "no-classes": (_no_classes, "contradicts itself: KeyError"),
     "no-rank": (
         lambda m: _set(_last(m).outputs[0].type.tensorType, rank=-1),
         "without a fixed rank",
     ),
 }
-del MODELS["another-type"]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -223,6 +253,11 @@ RUNS = {
     "type": (_other_type, ToolError, "description says that 'y' is of float16, .* says float32"),
     "undefined": (_undefined, ModelError, "nothing defines 'nobody' before its use"),
     "output": (_no_output, ModelError, "does not give 'z'"),
+    "input": (
+        lambda m: _set(m.description.input[0], name="w"),
+        DataError,
+        "has no input 'x'; it has w",
+    ),
     "parameter": (
         lambda m: _last(m).inputs["gain"].CopyFrom(_last(m).inputs["x"]),
         ToolError,
@@ -242,6 +277,18 @@ def test_a_program_that_contradicts_itself(package: Path, name: str) -> None:
 def test_no_package_at_all(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nothing.mlpackage: it has no file 'Manifest.json'"):
         mil.load(tmp_path / "nothing.mlpackage")
+
+
+def test_the_package_itself_may_be_a_link(package: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.mlpackage"
+    link.symlink_to(package)
+    assert mil.load(link).inputs == mil.load(package).inputs
+
+
+def test_an_input_that_is_not_described(package: Path) -> None:
+    program = mil.load(edited(package, lambda m: _set(m.description.input[0], name="w")))
+    with pytest.raises(ModelError, match="its description lacks 'x'"):
+        mil.evaluate(program, {"w": X})
 
 
 @pytest.mark.parametrize(

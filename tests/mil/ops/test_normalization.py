@@ -71,6 +71,7 @@ ROWS = [
         epsilon=1e-2,
     ),
     _case("l2_norm", WIDE / np.sqrt((WIDE**2).sum((1, 2, 3), keepdims=True) + 1e-6)),
+    _case("local_response_norm-even", _local(2, 0.1, 0.5, 1.0), size=2, alpha=0.1, beta=0.5, k=1.0),
     _case("local_response_norm", _local(3, 0.1, 0.75, 2.0), size=3, alpha=0.1, beta=0.75, k=2.0),
 ]
 
