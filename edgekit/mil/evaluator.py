@@ -2,9 +2,8 @@
 
 How numbers are rounded: an operation gets its float16 inputs as float32, computes and
 accumulates in float32, and its result is rounded once to the type that the program declares
-for it. That is what IEEE arithmetic gives for one operation, and more exact than what the
-Neural Engine does within a convolution; integers are computed as integers, a cast truncates.
-Every result is checked against the shape that the program declares for it.
+for it. A device that accumulates in float16 differs by more. Integers are computed as integers, a
+cast to them truncates. Every result is checked against the shape that the program declares for it.
 """
 
 from __future__ import annotations

@@ -95,6 +95,15 @@ def test_it_gives_what_numpy_gives(case: Case, tmp_path: Path) -> None:
     check(case, tmp_path)
 
 
+def test_a_half_program_accumulates_in_single(tmp_path: Path) -> None:
+    """400**2 is no float16, and 2049 is none either: 2048 + 1 would stay 2048 for ever."""
+    x = np.full((1, 4), 400, np.float16)
+    check(_case("reduce_l2_norm-half", [800], x, axes=[1]), tmp_path / "squares")
+    ones = np.float16([[2048, *[1] * 64]])
+    expected = (2048 + np.arange(65)).astype(np.float16)[np.newaxis]
+    check(_case("cumsum-half", expected, ones, axis=1), tmp_path / "sum")
+
+
 @cases(*NOT_FOLDED)
 def test_it_gives_what_is_defined(case: Case, tmp_path: Path) -> None:
     check(case, tmp_path)
