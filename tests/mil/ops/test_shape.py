@@ -9,7 +9,7 @@ import numpy as np
 from tests.mil.programs import Case, cases, check, floats, folded, ints, mb
 
 X = floats(2, 3, 4)
-IMAGE = floats(2, 8, 4, 6)
+IMAGE = floats(2, 12, 4, 6)
 SMALL = floats(2, 3, 4, 6)
 LENGTHS = np.int32([2, 4, 0])
 
