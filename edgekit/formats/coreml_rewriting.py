@@ -14,8 +14,17 @@ import numpy as np
 import onnx
 import onnxsim
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
-from onnx.inliner import inline_selected_functions
+from onnx import (
+    FunctionProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    helper,
+    numpy_helper,
+    version_converter,
+)
+from onnx.inliner import inline_local_functions, inline_selected_functions
 
 _MAX_PASSES = 12
 _REDUCE_AXES_INPUT = 18
@@ -23,6 +32,9 @@ _REDUCE_AXES_INPUT = 18
 
 _DEFINED_FROM = 18
 """Most definitions are written for this opset and later ones."""
+
+_OWN = "edgekit"
+"""The domain of definitions on their way into the graph."""
 
 _NOTHING = "Core ML has no such operator, nor others to make it of"
 
@@ -171,8 +183,10 @@ def rewritten(
             break
         model = _folded(model)
     left = {n.name: n.op_type for n in model.graph.node if n.op_type not in supported}
+    told = {op for op, _ in refused.values()}
     for name, op in left.items():
-        refused.setdefault(name, (op, undefined.get(op, _NOTHING)))
+        if op not in told:
+            refused[name] = (op, undefined.get(op, _NOTHING))
     if refused:
         raise Refusal(refused)
     return model
@@ -286,12 +300,40 @@ def _inlined(model: ModelProto, ops: list[str]) -> tuple[ModelProto, dict[str, s
     failed: dict[str, str] = {}
     for op in ops:
         try:
-            typed = _typed(model)
-            model = inline_selected_functions(typed, [("", op)], inline_schema_functions=True)
+            model = _expanded(_typed(model), op)
         except RuntimeError as error:
             said = str(error).rpartition(":")[2].strip()
             failed[op] = f"onnx cannot write it in other operators: {said}"
     return model, failed
+
+
+def _expanded(model: ModelProto, op: str) -> ModelProto:
+    """One operator replaced by what ONNX defines it as.
+
+    A definition that depends on a node's attributes and operands is asked for node by node:
+    onnx's own inliner fails where an optional operand is left out.
+    """
+    schema: Any = onnx.defs.get_schema(op, Scene(model).opset)
+    if schema.has_function:
+        return inline_selected_functions(model, [("", op)], inline_schema_functions=True)
+    graph = model.graph
+    types = {v.name: v.type for v in (*graph.input, *graph.value_info, *graph.output)}
+    for index, node in enumerate(graph.node):
+        if node.op_type == op:
+            operands = [types.get(name, TypeProto()).SerializeToString() for name in node.input]
+            body = FunctionProto()
+            body.ParseFromString(
+                schema.get_context_dependent_function(node.SerializeToString(), operands)
+            )
+            body.domain, body.name = _OWN, f"{op}_{index}"
+            node.domain, node.op_type = body.domain, body.name
+            model.functions.append(body)
+    opsets = list(model.opset_import)
+    model.opset_import.append(helper.make_opsetid(_OWN, 1))
+    inlined = inline_local_functions(model)
+    del inlined.opset_import[:]
+    inlined.opset_import.extend(opsets)
+    return inlined
 
 
 def _typed(model: ModelProto) -> ModelProto:
