@@ -14,7 +14,15 @@ import msgspec
 from edgekit import fingerprint, resources, store
 from edgekit.toolchain.environments import TOOLS
 
-_TOOLS = ("ai-edge-litert", "ai-edge-quantizer", "numpy", "onnx", "onnxruntime", "onnxsim")
+_TOOLS = (
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "coremltools",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxsim",
+)
 
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f])")
 """An ONNX external-data entry as protobuf writes it: the key, then the value's length."""

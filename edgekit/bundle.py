@@ -220,7 +220,7 @@ def parse(encoded: bytes) -> Manifest:
 def _named(manifest: Manifest) -> tuple[str, ...]:
     """Every file the manifest speaks of."""
     artifact, golden = manifest.artifact, manifest.golden
-    return (artifact.path, *artifact.extra_files, *golden.inputs, *golden.outputs)
+    return (*artifact.files, *golden.inputs, *golden.outputs)
 
 
 def _check_name(name: str) -> None:

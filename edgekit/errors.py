@@ -126,6 +126,12 @@ class ToolError(EdgekitError):
     kind = "tool"
 
 
+class UnsupportedOperation(ToolError):
+    """A program has an operation that edgekit's evaluator cannot run."""
+
+    kind = "unsupported-operation"
+
+
 class ToolCrashed(ToolError):
     """A tool's process ended by a signal."""
 

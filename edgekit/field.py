@@ -12,6 +12,7 @@ from edgekit.devices import Transport, connect, parse
 from edgekit.devices.probe import choose, probe
 from edgekit.devices.push import push as push_bundle
 from edgekit.domain import BenchmarkResult, Deployment
+from edgekit.errors import DeviceRuntimeMissing
 from edgekit.observer import OnStage, silent
 
 Visit = Callable[[Settings], BenchmarkResult]
@@ -89,6 +90,7 @@ def visiting(
     """
     target = parse(on)
     with bundle.opened(path) as opened:
+        _check_runner(opened)
         on_stage("connect", str(target))
         with connect(target, accept_new=accept_new) as transport:
             on_stage("probe", str(target))
@@ -108,6 +110,16 @@ def visiting(
                 )
 
             yield visit
+
+
+def _check_runner(opened: bundle.Bundle) -> None:
+    """Whether the runner can run the bundle's artifact anywhere."""
+    manifest = opened.manifest
+    if not manifest.runtimes:
+        raise DeviceRuntimeMissing(
+            f"no runtime that the runner drives runs {manifest.artifact.format.value}",
+            "measure it in Xcode; `edgekit verify` and the bundle's manifest say what it gives",
+        )
 
 
 def _pushed(transport: Transport, opened: bundle.Bundle, on_stage: OnStage) -> Deployment:

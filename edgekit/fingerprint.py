@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from importlib import metadata
@@ -23,5 +24,9 @@ def code() -> str:
 
 
 def versions(distributions: tuple[str, ...]) -> dict[str, str]:
-    """The installed version of each distribution, and of edgekit, by name."""
-    return {"edgekit": __version__, **{name: metadata.version(name) for name in distributions}}
+    """The version of edgekit, and of each distribution that is installed, by name."""
+    found = {"edgekit": __version__}
+    for name in distributions:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -236,6 +236,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
             calibration=calibration,
             cache=root,
             mobile=request.profile.family in _MOBILE,
+            device=request.profile,
         )
         passed = trials.first_that_passes(bench, work, on_stage)
         _write(folder, request.profile, bench, passed)
@@ -250,7 +251,8 @@ def _write(
 
     recipe, artifact = passed.candidate.recipe, passed.artifact
     spec = FORMATS[recipe.format]
-    for name in (artifact.path, *artifact.extra_files):
+    for name in artifact.files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(passed.folder / name, folder / name)
     shutil.copyfile(resources.runner(), folder / bundle.RUNNER)
     shutil.copyfile(resources.folder("runtime_stubs") / "LICENSE", folder / "LICENSE.runner")

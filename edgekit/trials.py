@@ -12,6 +12,7 @@ from edgekit.domain import (
     Artifact,
     Attempt,
     Candidate,
+    DeviceProfile,
     Format,
     Goal,
     Mode,
@@ -43,6 +44,7 @@ class Bench(Struct, frozen=True, kw_only=True):
     calibration: Dataset | None
     cache: Path
     mobile: bool
+    device: DeviceProfile | None = None
 
 
 class Passed(Struct, frozen=True, kw_only=True):
@@ -140,6 +142,7 @@ def _tried(
             calibration=bench.calibration,
             cache=bench.cache,
             mobile=bench.mobile,
+            device=bench.device,
         )
     )
     _check_claim(bench.summary, recipe, artifact)
@@ -149,6 +152,7 @@ def _tried(
         artifact,
         folder,
         spec.host_runtime,
+        infer=spec.infer,
         metric=bench.metric,
         max_drop=bench.plan.goal.max_accuracy_drop,
     )

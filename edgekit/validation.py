@@ -112,6 +112,7 @@ def validate(
     *,
     metric: Metric,
     max_drop: float,
+    infer: host.Infer = host.infer,
 ) -> tuple[ValidationReport, tuple[Path, ...]]:
     """Run the artifact on the reference's samples and compare.
 
@@ -119,9 +120,10 @@ def validate(
         made: the source's outputs.
         artifact: with ``path`` inside ``folder``.
         folder: holds the artifact; its outputs are written into ``folder/outputs``.
-        runtime: the runner's name of the host runtime.
+        runtime: the name of the host runtime.
         metric: decides; of the first output.
         max_drop: how much worse the metric may get.
+        infer: what runs the artifact; see ``FormatSpec``.
 
     Returns:
         The report, and the artifact's outputs in its own layout and types.
@@ -131,7 +133,7 @@ def validate(
     """
     scratch = folder / "outputs"
     scratch.mkdir(exist_ok=True)
-    names = _run(made, folder / artifact.path, runtime, artifact.inputs, scratch)
+    names = _run(made, folder / artifact.path, runtime, artifact.inputs, scratch, infer)
     paths = tuple(scratch / f"output_{names.index(b.artifact.name)}.npy" for b in artifact.outputs)
     fidelity = tuple(
         _fidelity(b, np.load(expected, mmap_mode="r"), np.load(got, mmap_mode="r"))
@@ -214,13 +216,18 @@ def write_golden(
 
 
 def _run(
-    made: Reference, model: Path, runtime: str, inputs: Iterable[TensorBinding], folder: Path
+    made: Reference,
+    model: Path,
+    runtime: str,
+    inputs: Iterable[TensorBinding],
+    folder: Path,
+    infer: host.Infer = host.infer,
 ) -> list[str]:
     """Stream the samples through a model; the names of its outputs in the order of their files."""
     bound = list(inputs)
     paths = {b.artifact.name: folder / f"input_{i}.npy" for i, b in enumerate(bound)}
     _write_inputs(made, bound, list(paths.values()))
-    described = host.infer(model, runtime, paths, folder)
+    described = infer(model, runtime, paths, folder)
     for path in paths.values():
         path.unlink()
     return [detail.name for detail in described.output_details]

@@ -79,6 +79,34 @@ def test_resnet20_is_int8_small_and_right(
     assert manifest.validation.sample_count == 500
 
 
+@assets
+def test_resnet20_becomes_a_package_for_the_neural_engine(tmp_path: Path, cache: Path) -> None:
+    manifest = built(resnet20("iphone-15-pro"), tmp_path, cache).manifest
+    assert manifest.artifact.format is Format.COREML
+    assert manifest.delegate == "cpuAndNeuralEngine"
+    assert manifest.recipe.precision == "int8-static", manifest.attempts
+    assert manifest.validation.value >= 0.918
+    assert manifest.validation.sample_count == 500
+
+
+def test_a_package_is_bundled_whole_and_says_that_it_cannot_be_measured(
+    tmp_path: Path, cache: Path
+) -> None:
+    """A folder is the artifact: all of its files are listed, and the bundle is reproducible."""
+    request = msgspec.structs.replace(digits(), profile=profiles.find("iphone-15-pro"))
+    made = pipeline.build(request, tmp_path / "first.edgekit", cache=cache)
+    again = pipeline.build(request, tmp_path / "second.edgekit", cache=tmp_path / "other")
+    assert made.path.read_bytes() == again.path.read_bytes()
+    with bundle.opened(made.path) as opened:
+        artifact = opened.manifest.artifact
+        assert set(artifact.files) <= set(opened.files)
+        assert len(artifact.parts) == 3
+        assert all((opened.artifact / part).is_file() for part in artifact.parts)
+    assert made.manifest.validation.value >= 0.98
+    with pytest.raises(DeviceRuntimeMissing, match="runs coreml"):
+        field.measure(made.path, "local", QUICK)
+
+
 def prepared(name: str, change: Callable[[np.ndarray], np.ndarray], folder: Path) -> Path:
     """Data of the assets, brought into the order or scale that the model takes."""
     with np.load(DATA / f"{name}.npz") as archive:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 PRECISIONS = (
     *("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only"),
-    *("int4-weight-only", "int4-dynamic"),
+    *("int4-weight-only", "int4-dynamic", "palettized-6bit", "palettized-4bit"),
 )
-FORMATS = ("litert", "onnxruntime")
+FORMATS = ("litert", "onnxruntime", "coreml")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 

@@ -40,9 +40,12 @@ class TensorBinding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Artifact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A model file for a device; ``path`` is relative to its bundle or working folder.
+    """A model file, or folder, for a device; ``path`` is relative to its bundle or working folder.
 
     Attributes:
+        sha256: of the file; of a folder, over its files' names and digests.
+        parts: the files of a folder, relative to ``path``; empty: ``path`` is a file.
+        extra_files: files beside it, made with it.
         notes: by which way it was made, and which ways failed before that, and why.
     """
 
@@ -52,8 +55,15 @@ class Artifact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     size_bytes: int
     inputs: tuple[TensorBinding, ...]
     outputs: tuple[TensorBinding, ...]
+    parts: tuple[str, ...] = ()
     extra_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file, relative to the bundle or working folder."""
+        own = tuple(f"{self.path}/{part}" for part in self.parts) or (self.path,)
+        return (*own, *self.extra_files)
 
 
 class OutputFidelity(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -47,6 +47,7 @@ class Mode(Enum):
     DYNAMIC = "dynamic"
     WEIGHT_ONLY = "weight-only"
     FLOAT16 = "float16"
+    PALETTIZED = "palettized"
 
 
 class Granularity(Enum):
@@ -54,17 +55,21 @@ class Granularity(Enum):
 
     PER_TENSOR = "per-tensor"
     PER_CHANNEL = "per-channel"
+    PER_BLOCK = "per-block"
 
 
 class Quantization(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How weights and activations are stored and computed.
 
     Attributes:
-        weights: NumPy's name of the stored type; ``int4`` is stored two to a byte.
+        weights: NumPy's name of the stored type; ``int4`` is stored two to a byte;
+            ``lut<bits>`` for indices into a table of values, where the mode is palettized.
         activations: NumPy's name of the type that flows between nodes.
         symmetric_activations: zero points of activations are zero.
         reduced_range: weights use 7 of their 8 bits, where the CPU's int8 multiply-add
             saturates (AVX2 without VNNI).
+        sparsity: share of each weight's elements, its smallest, that is made zero and not
+            stored.
     """
 
     mode: Mode
@@ -73,6 +78,17 @@ class Quantization(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     granularity: Granularity = Granularity.PER_CHANNEL
     symmetric_activations: bool = False
     reduced_range: bool = False
+    sparsity: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+
+    @property
+    def precision(self) -> str:
+        """A short name: ``float16``, ``int8-static``, ``palettized-4bit``, ``...-sparse-50``."""
+        named = f"{self.weights}-{self.mode.value}"
+        if self.mode is Mode.FLOAT16:
+            named = self.mode.value
+        elif self.mode is Mode.PALETTIZED:
+            named = f"{self.mode.value}-{self.weights.removeprefix('lut')}bit"
+        return f"{named}-sparse-{self.sparsity:.0%}".removesuffix("%") if self.sparsity else named
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -95,12 +111,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def precision(self) -> str:
-        """A short name: ``float32``, ``float16``, or weights and mode (``int8-static``)."""
-        if self.quantization is None:
-            return "float32"
-        if self.quantization.mode is Mode.FLOAT16:
-            return "float16"
-        return f"{self.quantization.weights}-{self.quantization.mode.value}"
+        """``float32``, or the short name of the quantization."""
+        return self.quantization.precision if self.quantization else "float32"
 
     @property
     def label(self) -> str:

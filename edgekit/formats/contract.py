@@ -8,7 +8,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgekit.datasets import Dataset
-from edgekit.domain import Artifact, Format, Recipe
+from edgekit.domain import Artifact, DeviceProfile, Format, Recipe
+from edgekit.formats import host
 from edgekit.sources import SourceModel
 from edgekit.toolchain.process import Limits
 
@@ -23,6 +24,7 @@ class Job(Struct, frozen=True, kw_only=True):
         folder: the artifact is written into it; nothing else there is touched.
         cache: where conversions are kept between builds; ``None``: not kept.
         mobile: also make what a mobile application's build needs.
+        device: what it is made for; ``None``: for none in particular.
     """
 
     source: SourceModel
@@ -31,6 +33,7 @@ class Job(Struct, frozen=True, kw_only=True):
     calibration: Dataset | None = None
     cache: Path | None = None
     mobile: bool = False
+    device: DeviceProfile | None = None
 
 
 class FormatSpec(Struct, frozen=True, kw_only=True):
@@ -39,7 +42,8 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
     Attributes:
         make: writes the artifact into the job's folder. Raises ``ToolError`` when a tool
             fails or the artifact does not run, ``DataError`` when calibration is missing.
-        host_runtime: the runner's name of the runtime that executes it on the host.
+        host_runtime: the name of the runtime that executes it on the host.
+        infer: runs it on the host; see ``host.infer``, by which the device's own runner does.
         modules: a device runtime's name -> the Python module that provides it.
         tools: distributions whose versions decide the artifact's bytes.
         pinned_tools: the same, for tools in environments of their own: name -> version.
@@ -51,3 +55,4 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
     modules: dict[str, str]
     tools: tuple[str, ...]
     pinned_tools: dict[str, str] = {}
+    infer: host.Infer = host.infer

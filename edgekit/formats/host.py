@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,10 @@ def infer(artifact: Path, runtime: str, inputs: Mapping[str, Path], folder: Path
     for name, path in inputs.items():
         argv += [f"--input-name={name}", f"--input={path}"]
     return _asked(argv, "inferred")
+
+
+Infer = Callable[[Path, str, Mapping[str, Path], Path], Described]
+"""The form of ``infer``, for formats that the runner does not run."""
 
 
 def _asked(arguments: list[str], event: str) -> Described:

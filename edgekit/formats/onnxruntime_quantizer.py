@@ -10,22 +10,18 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import (
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from edgekit.datasets import Dataset, Sample
+from edgekit.datasets import Dataset
 from edgekit.domain import Granularity, Mode, Quantization
-from edgekit.errors import DataError, ToolError
+from edgekit.errors import ToolError
+from edgekit.formats import qdq
 from edgekit.toolchain import frameworks
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 _DYNAMIC_OPERATORS = ["MatMul", "Gemm", "Attention", "LSTM", "Gather", "EmbedLayerNormalization"]
-_MAX_STRIDE = 64
 
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
 _MIN_WEIGHT_RANK = 2
@@ -50,65 +46,13 @@ def quantize(
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         if quantization.mode is Mode.STATIC:
-            _static(prepared, destination, quantization, calibration)
+            qdq.insert(prepared, destination, quantization, calibration)
         else:
             _WITHOUT_DATA[quantization.mode](prepared, destination, quantization)
     try:
         onnx.checker.check_model(str(destination), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ToolError(f"the quantized graph is not valid: {error}") from error
-
-
-class _Reader:
-    """A stream of samples in strides, as the calibrator asks for them (it asks for no class)."""
-
-    def __init__(self, calibration: Dataset) -> None:
-        self._count = calibration.count
-        self._samples = calibration.samples()
-        self._left = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        self._left = end_index - start_index
-
-    def get_next(self) -> Sample | None:
-        if self._left == 0:
-            return None
-        self._left -= 1
-        return next(self._samples)
-
-
-def _stride(count: int) -> int:
-    """How many samples' ranges are kept before they are merged: the tool wants a divisor."""
-    return max(size for size in range(1, min(count, _MAX_STRIDE) + 1) if count % size == 0)
-
-
-def _static(
-    source: Path, destination: Path, quantization: Quantization, calibration: Dataset | None
-) -> None:
-    if calibration is None:
-        raise DataError("static int8 needs calibration data", "give --calibration X.npz")
-    symmetric = quantization.symmetric_activations
-    quantize_static(
-        str(source),
-        str(destination),
-        _Reader(calibration),
-        per_channel=quantization.granularity is Granularity.PER_CHANNEL,
-        reduce_range=quantization.reduced_range,
-        activation_type=_TYPES[quantization.activations],
-        weight_type=_TYPES[quantization.weights],
-        extra_options={
-            "ActivationSymmetric": symmetric,
-            "WeightSymmetric": True,
-            # TensorRT takes biases in float only.
-            "QuantizeBias": not symmetric,
-            # Not CalibMaxIntermediateOutputs, which drops every full buffer of samples unseen
-            # (microsoft/onnxruntime#32577).
-            "CalibStridedMinMax": _stride(calibration.count),
-        },
-    )
 
 
 def _dynamic(source: Path, destination: Path, quantization: Quantization) -> None:

@@ -29,6 +29,7 @@ from edgekit.domain import (
     Rates,
     Recipe,
     Scaling,
+    coreml,
 )
 from edgekit.planning import kernels, rates
 from edgekit.planning.kernels import Family as OpFamily
@@ -37,7 +38,7 @@ _ACCELERATOR_EFFICIENCY = 0.15
 _ACCELERATOR_DISPATCH_NS = 8_000.0
 _ACCELERATOR_CALL_NS = 150_000.0
 _ACCELERATOR_RUNTIME_BYTES = 400 * MIB
-_NODE_BYTES = {Format.LITERT: 220, Format.ONNXRUNTIME: 330, Format.COREML: 300}
+_NODE_BYTES = {Format.LITERT: 220, Format.ONNXRUNTIME: 330, Format.COREML: 750}
 _STORED_BYTES = {"int8": 1.0, "int4": 0.5}
 _UNCALIBRATED = (0.4, 2.5)
 """Low and high of a latency that was not calibrated, as factors of the expected value."""
@@ -200,7 +201,7 @@ def _accelerated_ns(node: NodeSummary, recipe: Recipe, machine: Machine) -> floa
 def _accelerator_tops(accelerator: Accelerator, recipe: Recipe) -> float:
     tops = accelerator.tops
     by_precision = {"int8-static": tops.int8, "float16": tops.float16, "float32": tops.float32}
-    return by_precision.get(recipe.precision) or 0.001
+    return by_precision.get(rates.computed(recipe)) or 0.001
 
 
 def _memory(
@@ -253,6 +254,8 @@ def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
     quantization = recipe.quantization
     if quantization is None or not (node.macs and node.parameters):
         return node.parameter_bytes
+    if recipe.format is Format.COREML:
+        return node.parameters * coreml.weight_bits(quantization) / 8
     if quantization.mode is Mode.FLOAT16:
         return node.parameter_bytes / 2
     shared = quantization.granularity is Granularity.PER_TENSOR

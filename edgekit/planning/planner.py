@@ -27,7 +27,7 @@ from edgekit.domain import (
     Rejection,
 )
 from edgekit.errors import GoalError
-from edgekit.planning import kernels, rates, reasons, worth
+from edgekit.planning import coreml, kernels, rates, reasons, worth
 from edgekit.planning.budgets import over, overrun, what_would_fit
 from edgekit.planning.question import Choice, Question, ask
 from edgekit.planning.recipes import (
@@ -194,7 +194,7 @@ def _reasons(at: Placed, question: Question) -> tuple[str, ...]:
     known = rates.measured(question.basis.calibration, recipe) is not None
     return (
         *reasons.expected(question.summary, profile, (recipe, prediction), known),
-        *reasons.variant(profile, recipe),
+        *(coreml.reasons(recipe) or reasons.variant(profile, recipe)),
         *(reasons.split(recipe, where, left_to_cpu(recipe, question, where)) if where else ()),
         *reasons.elsewhere(recipe, at.others),
         *reasons.power(profile, recipe, at.others),

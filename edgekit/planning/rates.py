@@ -21,6 +21,7 @@ from edgekit.domain import (
     Extension,
     Format,
     MemoryUse,
+    Mode,
     Rates,
     Recipe,
     RuntimeCalibration,
@@ -34,6 +35,12 @@ SAME_KERNELS = {
     (Format.ONNXRUNTIME, "float16"): "float32",
 }
 """Precisions that differ in how weights are stored, not in what computes."""
+
+_UNPACKED = (Mode.WEIGHT_ONLY, Mode.PALETTIZED)
+"""Core ML computes these in float16, on every processor."""
+
+_STAND_INS = {Format.COREML: Format.ONNXRUNTIME}
+"""Nobody has measured Core ML's kernels on the CPU here: those of another format serve."""
 
 USUAL_SCALING = Scaling(serial=0.1, sync_ns=5000.0)
 """Amdahl with a tenth serial, and a wake-up per operator: two cores tell little about eight."""
@@ -73,10 +80,11 @@ def scaled(profile: DeviceProfile, recipe: Recipe) -> Rates:
     """The reference's prices, scaled to the profile's fastest cores."""
     reference, cluster, bandwidth = _reference()
     own, precision = profile.cpu.clusters[0], _kernels_of(recipe)
-    found = reference.runtimes[recipe.format.value].rates[precision]
+    format_ = _STAND_INS.get(recipe.format, recipe.format)
+    found = reference.runtimes[format_.value].rates[precision]
     reached = _REACHED.get((profile.cpu.architecture, recipe.format, precision), 1.0)
     clock = cluster.max_clock_mhz / own.max_clock_mhz
-    computing = clock * _peak_ratio(cluster, own, precision) ** _GAIN / reached
+    computing = clock * _peak_ratio(cluster, own, recipe) ** _GAIN / reached
     factors = {"calls": clock, "spilled": bandwidth / profile.memory.bandwidth_gb_per_s}
     return structs.replace(
         found,
@@ -105,7 +113,9 @@ def memory(calibration: Calibration | None, recipe: Recipe) -> tuple[MemoryUse, 
     found = _runtime(calibration, recipe.format)
     if found and recipe.precision in found.memory:
         return found.memory[recipe.precision], True
-    return _reference()[0].runtimes[recipe.format.value].memory[recipe.precision], False
+    format_ = _STAND_INS.get(recipe.format, recipe.format)
+    precision = recipe.precision if format_ is recipe.format else "float32"
+    return _reference()[0].runtimes[format_.value].memory[precision], False
 
 
 def process_bytes(calibration: Calibration | None) -> float:
@@ -117,15 +127,25 @@ def _runtime(calibration: Calibration | None, format_: Format) -> RuntimeCalibra
     return calibration.runtimes.get(format_.value) if calibration else None
 
 
+def computed(recipe: Recipe) -> str:
+    """The precision that is computed in, where weights are only stored in another."""
+    quantization = recipe.quantization
+    unpacked = quantization is not None and quantization.mode in _UNPACKED
+    return "float16" if recipe.format is Format.COREML and unpacked else recipe.precision
+
+
 def _kernels_of(recipe: Recipe) -> str:
+    if recipe.format in _STAND_INS:
+        return "float32"
     return SAME_KERNELS.get((recipe.format, recipe.precision), recipe.precision)
 
 
-def _peak_ratio(reference: CpuCluster, own: CpuCluster, precision: str) -> float:
-    computes_int8 = precision in ("int8-static", "int8-dynamic")
-    if computes_int8:
-        return reference.macs_per_cycle.int8 / own.macs_per_cycle.int8
-    return reference.macs_per_cycle.float32 / own.macs_per_cycle.float32
+def _peak_ratio(reference: CpuCluster, own: CpuCluster, recipe: Recipe) -> float:
+    peaks = own.macs_per_cycle
+    if _kernels_of(recipe) in ("int8-static", "int8-dynamic"):
+        return reference.macs_per_cycle.int8 / peaks.int8
+    halves = recipe.format is Format.COREML and computed(recipe) == "float16"
+    return reference.macs_per_cycle.float32 / ((halves and peaks.float16) or peaks.float32)
 
 
 def _lanes(cluster: CpuCluster) -> int:

@@ -26,8 +26,9 @@ from edgekit.domain import (
     Recipe,
     Requirement,
 )
+from edgekit.planning import coreml
 
-MAKES = (Format.LITERT, Format.ONNXRUNTIME)
+MAKES = (Format.LITERT, Format.ONNXRUNTIME, Format.COREML)
 """The formats this edgekit makes."""
 
 ALL_MODES = "all"
@@ -52,9 +53,14 @@ _ACCURACY = (
     "int8-weight-only",
     "int8-dynamic",
     "int8-static",
+    "palettized-6bit",
+    "palettized-4bit",
     "int4-weight-only",
     "int4-dynamic",
 )
+
+
+_SQUEEZED_WEIGHTS = ("int4", "lut4", "lut6")
 
 
 class Unreachable(Struct, frozen=True):
@@ -95,7 +101,8 @@ def stage(recipe: Recipe) -> int:
     quantization = recipe.quantization
     if quantization is None:
         return 0
-    return SQUEEZED if quantization.weights == "int4" or _per_tensor(quantization) else 1
+    squeezed = quantization.weights in _SQUEEZED_WEIGHTS or _per_tensor(quantization)
+    return SQUEEZED if squeezed else 1
 
 
 def runtimes(profile: DeviceProfile) -> tuple[DeviceRuntime, ...]:
@@ -111,6 +118,9 @@ def recipes(profile: DeviceProfile) -> Iterator[Recipe | Unreachable]:
     """
     for runtime in runtimes(profile):
         (format_,) = [f for f in runtime.formats if f in MAKES][:1]
+        if format_ is Format.COREML:
+            yield from _coreml(profile, runtime)
+            continue
         for quantization in cpu_variants(format_, profile):
             yield Recipe(
                 format=format_,
@@ -120,6 +130,21 @@ def recipes(profile: DeviceProfile) -> Iterator[Recipe | Unreachable]:
             )
         for accelerator in profile.accelerators:
             yield from _accelerated(format_, runtime, accelerator)
+
+
+def _coreml(profile: DeviceProfile, runtime: DeviceRuntime) -> Iterator[Recipe | Unreachable]:
+    """What the oldest system of the device can load, on each of its processors."""
+    plain = Recipe(format=Format.COREML, runtime=runtime.name)
+    release = coreml.release(profile, runtime)
+    if release is None:
+        reason = f"its system may have Core ML {runtime.versions}, too old for ML Programs"
+        for accelerator in profile.accelerators:
+            yield Unreachable(structs.replace(plain, accelerator=accelerator.name), reason)
+        return
+    processors = {CPU: None, **{a.name: a for a in profile.accelerators}}
+    for name, processor in processors.items():
+        for quantization in coreml.variants(processor, release):
+            yield structs.replace(plain, accelerator=name, quantization=quantization)
 
 
 def placements(

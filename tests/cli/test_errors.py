@@ -94,7 +94,7 @@ def test_static_int8_without_calibration(edgekit: Edgekit, tmp_path: Path) -> No
 
 
 def test_a_device_of_another_format(edgekit: Edgekit, tmp_path: Path) -> None:
-    words = ("plan", DIGITS_MODEL, "--device", "iphone-15-pro")
+    words = ("plan", DIGITS_MODEL, "--device", "iphone-15-pro", "--format", "litert")
     error = refused(edgekit, tmp_path, *words)
     assert "coreml" in error["message"]
 
