@@ -74,6 +74,8 @@ def _remedies(node: NodeSummary, format_: Format, opset: int) -> tuple[str, ...]
         if other is not format_ and _passed(node.op, node.input_type, other)
     ]
     first = _since(node.op)
+    if node.input_type not in row:
+        said.append("a build: it is proven against the source, and what does not agree is refused")
     if MIN_OPSET < first <= opset:
         said.append(f"another opset: exported in {first - 1} or lower it is written out")
     return tuple(said) or ("another layer in its place: nothing edgekit makes takes this one",)
