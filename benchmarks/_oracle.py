@@ -35,7 +35,7 @@ from edgekit.domain import (
 from edgekit.errors import EdgekitError
 from edgekit.planning.recipes import Unreachable, recipes
 
-PROFILE = "generic-x86-64-vnni"
+PROFILE = "generic-x86-64-amx"
 ASSETS = ROOT.parent / "shared" / "assets"
 MAX_DROP = 0.01
 MODULES = {"litert": "ai_edge_litert", "onnxruntime": "onnxruntime"}

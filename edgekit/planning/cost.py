@@ -167,11 +167,14 @@ def _cpu_ns(node: NodeSummary, speed: _Speed, weight_bytes: float) -> float:
     priced = speed.rates.kernels
     kernel = priced.get(kind.value, priced[OpFamily.POINTWISE.value])
     amounts = kernels.quantities(node, kernel, weight_bytes)
-    alone = sum(kernel.ns.get(name, 0.0) * amount for name, amount in amounts.items())
+    priced_ns = {name: kernel.ns.get(name, 0.0) * amount for name, amount in amounts.items()}
+    # All cores share the way to the memory.
+    fetching = priced_ns.pop("spilled", 0.0)
+    computing = sum(priced_ns.values())
     if speed.threads > 1:
         serial = speed.scaling.serial
-        alone = alone * (serial + (1 - serial) / speed.cores) + speed.scaling.sync_ns
-    return alone / speed.share
+        computing = computing * (serial + (1 - serial) / speed.cores) + speed.scaling.sync_ns
+    return computing / speed.share + fetching
 
 
 def _call_ns(

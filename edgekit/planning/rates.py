@@ -1,7 +1,7 @@
 """What a runtime's kernels cost on a device: measured there, or scaled from a machine that was.
 
 ``reference.json`` is what ``edgekit devices calibrate`` found on an x86-64 machine with
-AVX-512 VNNI. For a device without a calibration of its own its prices are scaled by
+AMX. For a device without a calibration of its own its prices are scaled by
 clock, throughput and bandwidth: an estimate, and the interval says so.
 """
 
@@ -56,18 +56,29 @@ _LANES = {Extension.AVX512: 16, Extension.AVX2: 8}
 _FEWEST_LANES = 4
 """Elements of float32 in a vector: NEON and SSE have four."""
 
-_REACHED = {
-    ("aarch64", Format.LITERT, "float32"): 1.3,
-    ("aarch64", Format.LITERT, "int8-static"): 1.8,
-    ("aarch64", Format.LITERT, "int8-dynamic"): 1.4,
-    ("aarch64", Format.ONNXRUNTIME, "int8-static"): 0.9,
-    ("aarch64", Format.ONNXRUNTIME, "int8-dynamic"): 0.9,
-}
-"""How much more of its peak a core reaches than the reference does: estimates.
+_REACHED = {("aarch64", Format.LITERT): 1.3}
+"""How much more of its peak a core reaches than the reference does: narrow vectors waste less
+of a block than AVX-512, and XNNPACK, which LiteRT runs on, has direct convolutions for them."""
 
-On Arm, XNNPACK (which LiteRT runs on) has direct int8 convolutions; ONNX Runtime goes
-through im2col. Narrow vectors waste less of a block than AVX-512.
+_INT8_GAINS = {
+    ("aarch64", Format.LITERT, "int8-static"): 1.0,
+    ("aarch64", Format.LITERT, "int8-dynamic"): 0.7,
+    ("aarch64", Format.ONNXRUNTIME, "int8-static"): 0.6,
+    ("aarch64", Format.ONNXRUNTIME, "int8-dynamic"): 0.6,
+    ("x86_64", Format.LITERT, "int8-static"): 0.8,
+    ("x86_64", Format.LITERT, "int8-dynamic"): 0.6,
+    ("x86_64", Format.ONNXRUNTIME, "int8-static"): 1.0,
+    ("x86_64", Format.ONNXRUNTIME, "int8-dynamic"): 1.0,
+}
+"""How much of what int8 promises over float a runtime brings: estimates.
+
+The reference multiplies int8 by AMX; what that takes says nothing about other cores. On
+them int8 is float, faster by the ratio of the core's peaks. On Arm ONNX Runtime goes
+through im2col. Dynamic int8 pays for finding the ranges of every activation.
 """
+
+_DYNAMIC_FAMILIES = ("matmul", "dense", "recurrent")
+"""What ONNX Runtime computes in dynamic int8: convolutions stay in float."""
 
 
 def measured(calibration: Calibration | None, recipe: Recipe) -> Rates | None:
@@ -79,19 +90,26 @@ def measured(calibration: Calibration | None, recipe: Recipe) -> Rates | None:
 def scaled(profile: DeviceProfile, recipe: Recipe) -> Rates:
     """The reference's prices, scaled to the profile's fastest cores."""
     reference, cluster, bandwidth = _reference()
-    own, precision = profile.cpu.clusters[0], _kernels_of(recipe)
+    own = profile.cpu.clusters[0]
     format_ = _STAND_INS.get(recipe.format, recipe.format)
-    found = reference.runtimes[format_.value].rates[precision]
-    reached = _REACHED.get((profile.cpu.architecture, recipe.format, precision), 1.0)
+    known = reference.runtimes[format_.value].rates
+    found = known[_kernels_of(recipe)]
+    gains: dict[str, float] = {}
+    if _is_int8(recipe) and Extension.AMX_INT8 not in own.extensions:
+        found, gains = known["float32"], _int8_gains(profile, recipe, known["float32"])
     clock = cluster.max_clock_mhz / own.max_clock_mhz
+    reached = _REACHED.get((profile.cpu.architecture, recipe.format), 1.0)
     computing = clock * _peak_ratio(cluster, own, recipe) ** _GAIN / reached
-    factors = {"calls": clock, "spilled": bandwidth / profile.memory.bandwidth_gb_per_s}
+    fixed = {"calls": clock, "spilled": bandwidth / profile.memory.bandwidth_gb_per_s}
     return structs.replace(
         found,
         kernels={
             name: structs.replace(
                 kernel,
-                ns={what: ns * factors.get(what, computing) for what, ns in kernel.ns.items()},
+                ns={
+                    what: ns * fixed.get(what, computing) / gains.get(name, 1.0)
+                    for what, ns in kernel.ns.items()
+                },
                 output_tile=max(1, round(kernel.output_tile * _lanes(own) / _lanes(cluster))),
             )
             for name, kernel in found.kernels.items()
@@ -140,10 +158,21 @@ def _kernels_of(recipe: Recipe) -> str:
     return SAME_KERNELS.get((recipe.format, recipe.precision), recipe.precision)
 
 
+def _is_int8(recipe: Recipe) -> bool:
+    return recipe.format not in _STAND_INS and recipe.precision in ("int8-static", "int8-dynamic")
+
+
+def _int8_gains(profile: DeviceProfile, recipe: Recipe, found: Rates) -> dict[str, float]:
+    """Operator family -> how much faster than in float it is in int8."""
+    own = profile.cpu.clusters[0].macs_per_cycle
+    brought = _INT8_GAINS[profile.cpu.architecture, recipe.format, recipe.precision]
+    gain = max(1.0, brought * (own.int8 / own.float32) ** _GAIN)
+    partly = recipe.format is Format.ONNXRUNTIME and recipe.precision == "int8-dynamic"
+    return dict.fromkeys(_DYNAMIC_FAMILIES if partly else found.kernels, gain)
+
+
 def _peak_ratio(reference: CpuCluster, own: CpuCluster, recipe: Recipe) -> float:
     peaks = own.macs_per_cycle
-    if _kernels_of(recipe) in ("int8-static", "int8-dynamic"):
-        return reference.macs_per_cycle.int8 / peaks.int8
     halves = recipe.format is Format.COREML and computed(recipe) == "float16"
     return reference.macs_per_cycle.float32 / ((halves and peaks.float16) or peaks.float32)
 

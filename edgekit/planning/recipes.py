@@ -162,8 +162,13 @@ def placements(
     return tuple(
         structs.replace(recipe, threads=threads, power_mode=_named(mode, default))
         for mode in named or (default,)
-        for threads in (thread_counts(profile, mode) if recipe.accelerator == CPU else (1,))
+        for threads in (thread_counts(profile, mode) if _is_told_threads(recipe) else (1,))
     )
+
+
+def _is_told_threads(recipe: Recipe) -> bool:
+    """Core ML decides for itself, and so does an accelerator."""
+    return recipe.accelerator == CPU and recipe.format is not Format.COREML
 
 
 def thread_counts(profile: DeviceProfile, mode: PowerMode) -> list[int]:

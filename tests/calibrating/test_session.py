@@ -10,7 +10,7 @@ from tests.planning.networks import CONVOLUTIONS, shipped
 
 FEW = ("conv3_32-32-32-32", "conv3_64-64-64-64", "pointwise1_16", "depthwise3_16", "mobile_64")
 PRECISIONS = {"float32", "int8-static", "int8-dynamic", "int8-weight-only"}
-PROFILE = shipped("generic-x86-64-vnni")
+PROFILE = shipped("generic-x86-64-amx")
 
 
 def chosen(name):
@@ -58,7 +58,7 @@ def recipes_of(profile):
 
 
 def test_a_device_without_a_runtime_says_so(tmp_path):
-    odd = profiles.find("generic-x86-64-vnni")
+    odd = profiles.find("generic-x86-64-amx")
     from msgspec import structs
 
     none = tuple(structs.replace(r, versions=">=99") for r in odd.runtimes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from edgekit.domain import CPU, Format, Goal, Mode, Plan, Quantization, coreml
+from edgekit.domain import CPU, Format, Goal, Mode, Plan, Prefer, Quantization, coreml
 from edgekit.errors import GoalError
 from edgekit.planning import Choice, plan
 from tests.planning.networks import CONVOLUTIONS, shipped
@@ -18,7 +18,8 @@ def planned(device: str, versions: str | None = None) -> Plan:
     if versions:
         runtimes = tuple(structs.replace(r, versions=versions) for r in profile.runtimes)
         profile = structs.replace(profile, runtimes=runtimes)
-    return plan(CONVOLUTIONS, profile, Goal())
+    # Four and six bits are a stage of their own: offered where size is preferred.
+    return plan(CONVOLUTIONS, profile, Goal(prefer=Prefer.SIZE))
 
 
 def on(made: Plan, accelerator: str) -> set[str]:

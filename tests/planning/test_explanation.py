@@ -107,8 +107,8 @@ FIVE = {
     ),
     "pixel-8": (
         (),
-        "float16 on litert (mali-g715)",
-        "float16: mali-g715 computes it natively",
+        "int8-static on litert (cpu, 5 threads)",
+        "cortex-x3 multiplies int8 natively",
     ),
     "coral-dev-board": (
         (),
@@ -151,7 +151,7 @@ def test_at_7_watts_int8_does_what_float16_does_at_15():
 
 
 @pytest.mark.parametrize(
-    ("megabytes", "first"), [(60, "float32"), (300, "int8-weight-only"), (500, "int4-weight-only")]
+    ("megabytes", "first"), [(60, "float32"), (150, "int8-dynamic"), (300, "int4-dynamic")]
 )
 def test_512_mb_bring_a_large_model_down_by_stages(megabytes, first):
     """Tables that are read, hardly computed with: 4 bits come only once 8 do not fit."""
@@ -162,7 +162,7 @@ def test_512_mb_bring_a_large_model_down_by_stages(megabytes, first):
     )
     assert made.candidates[0].recipe.precision == first
     stages = {c.recipe.precision.split("-")[0] for c in made.candidates}
-    assert ("int4" in stages) == (first == "int4-weight-only")
+    assert ("int4" in stages) == (first == "int4-dynamic")
 
 
 def test_what_no_stage_brings_down_is_told_by_how_much():

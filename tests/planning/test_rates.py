@@ -7,7 +7,7 @@ from edgekit.domain import Format, Mode, Quantization, Recipe
 from edgekit.planning import kernels, rates
 from tests.planning.networks import shipped
 
-REFERENCE = shipped("generic-x86-64-vnni")
+REFERENCE = shipped("generic-x86-64-amx")
 FLOAT = Recipe(format=Format.LITERT, runtime="litert")
 STATIC = structs.replace(
     FLOAT, quantization=Quantization(mode=Mode.STATIC, weights="int8", activations="int8")
@@ -43,13 +43,20 @@ def test_half_the_clock_is_twice_the_time():
     assert slow.call_ns == pytest.approx(2 * own().rates["float32"].call_ns)
 
 
-def test_int8_follows_the_throughput_of_int8():
-    peak = REFERENCE.cpu.clusters[0].macs_per_cycle
-    weak = changed(macs_per_cycle=structs.replace(peak, int8=peak.int8 / 4))
-    then = own().rates["int8-static"].kernels["conv"].ns["outputs"]
-    now = rates.scaled(weak, STATIC).kernels["conv"].ns["outputs"]
-    assert now == pytest.approx(4**0.75 * then)
-    assert rates.scaled(weak, FLOAT) == own().rates["float32"]
+def test_without_amx_int8_is_float_faster_by_the_ratio_of_the_peaks():
+    pi = shipped("raspberry-pi-5")
+    float_, static = (rates.scaled(pi, recipe).kernels["conv"].ns for recipe in (FLOAT, STATIC))
+    assert float_["outputs"] / static["outputs"] == pytest.approx((32 / 8) ** 0.75)
+
+
+def test_dynamic_int8_of_onnxruntime_is_for_products_only():
+    dynamic = Quantization(mode=Mode.DYNAMIC, weights="int8", activations="float32")
+    plain = Recipe(format=Format.ONNXRUNTIME, runtime="onnxruntime")
+    pi = shipped("raspberry-pi-5")
+    float_ = rates.scaled(pi, plain).kernels
+    found = rates.scaled(pi, structs.replace(plain, quantization=dynamic)).kernels
+    assert found["conv"] == float_["conv"]
+    assert found["matmul"].ns["macs"] < float_["matmul"].ns["macs"]
 
 
 def test_narrow_vectors_have_small_blocks():
