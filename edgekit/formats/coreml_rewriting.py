@@ -299,24 +299,39 @@ def _inlined(model: ModelProto, ops: list[str]) -> tuple[ModelProto, dict[str, s
     """Operators replaced by their definitions, and why some could not be."""
     failed: dict[str, str] = {}
     for op in ops:
+        typed = _typed(model)
+        _complete(typed, op)
         try:
-            model = _expanded(_typed(model), op)
-        except RuntimeError as error:
-            said = str(error).rpartition(":")[2].strip()
-            failed[op] = f"onnx cannot write it in other operators: {said}"
+            model = inline_selected_functions(typed, [("", op)], inline_schema_functions=True)
+        except RuntimeError:
+            try:
+                model = _expanded(typed, op)
+            except RuntimeError as error:
+                said = str(error).rpartition(":")[2].strip()
+                failed[op] = f"onnx cannot write it in other operators: {said}"
     return model, failed
 
 
-def _expanded(model: ModelProto, op: str) -> ModelProto:
-    """One operator replaced by what ONNX defines it as.
+def _complete(model: ModelProto, op: str) -> None:
+    """Attributes left out as their defaults, in place: the inliner forgets them."""
+    schema: Any = onnx.defs.get_schema(op, Scene(model).opset)
+    for node in model.graph.node:
+        given = {attribute.name for attribute in node.attribute}
+        for name, attribute in schema.attributes.items() if node.op_type == op else ():
+            if name not in given and attribute.default_value.name:
+                node.attribute.append(attribute.default_value)
 
-    A definition that depends on a node's attributes and operands is asked for node by node:
-    onnx's own inliner fails where an optional operand is left out.
+
+def _expanded(model: ModelProto, op: str) -> ModelProto:
+    """An operator replaced, node by node, by what ONNX defines it as there.
+
+    For definitions that depend on a node's operands: onnx's own inliner fails where an
+    optional one is left out.
     """
     schema: Any = onnx.defs.get_schema(op, Scene(model).opset)
-    if schema.has_function:
-        return inline_selected_functions(model, [("", op)], inline_schema_functions=True)
-    graph = model.graph
+    made = ModelProto()
+    made.CopyFrom(model)
+    graph = made.graph
     types = {v.name: v.type for v in (*graph.input, *graph.value_info, *graph.output)}
     for index, node in enumerate(graph.node):
         if node.op_type == op:
@@ -327,12 +342,13 @@ def _expanded(model: ModelProto, op: str) -> ModelProto:
             )
             body.domain, body.name = _OWN, f"{op}_{index}"
             node.domain, node.op_type = body.domain, body.name
-            model.functions.append(body)
-    opsets = list(model.opset_import)
-    model.opset_import.append(helper.make_opsetid(_OWN, 1))
-    inlined = inline_local_functions(model)
+            made.functions.append(body)
+    made.opset_import.append(helper.make_opsetid(_OWN, 1))
+    inlined = inline_local_functions(made)
+    if any(node.domain == _OWN for node in inlined.graph.node):
+        raise RuntimeError(f"{op}: its definition is of another opset")
     del inlined.opset_import[:]
-    inlined.opset_import.extend(opsets)
+    inlined.opset_import.extend(model.opset_import)
     return inlined
 
 

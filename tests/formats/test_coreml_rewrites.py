@@ -281,6 +281,38 @@ def test_what_onnx_defines_by_others_is_expanded() -> None:
     np.testing.assert_allclose(run(after, feeds)[0], run(made, feeds)[0], rtol=1e-6)
 
 
+def test_a_definition_knows_the_attributes_that_are_left_out() -> None:
+    made = model(
+        [node("MeanVarianceNormalization", ["x"], ["y"], "layer")],
+        [tensor("x", [2, 3, 4, 5])],
+        [tensor("y", [2, 3, 4, 5])],
+    )
+    feeds = {"x": weights(2, 3, 4, 5)}
+    after = rewritten(made, SUPPORTED, REWRITES)
+    assert {n.op_type for n in after.graph.node} <= SUPPORTED
+    np.testing.assert_allclose(run(after, feeds)[0], run(made, feeds)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_definition_may_lack_an_optional_operand() -> None:
+    shapes = {"q": (1, 2, 3, 4), "k": (1, 2, 3, 4), "v": (1, 2, 3, 4)}
+    shapes |= {"past_k": (1, 2, 2, 4), "past_v": (1, 2, 2, 4)}
+    made = model(
+        [node("Attention", ["q", "k", "v", "", "past_k", "past_v"], ["y"], "layer")],
+        [tensor(name, shape) for name, shape in shapes.items()],
+        [tensor("y", [1, 2, 3, 4])],
+        opset=23,
+        ir=10,
+    )
+    feeds = {name: weights(*shape, seed=i) for i, (name, shape) in enumerate(shapes.items())}
+    after = rewritten(made, SUPPORTED, REWRITES)
+    assert {n.op_type for n in after.graph.node} <= SUPPORTED
+    # ONNX Runtime takes no past without its present, so by hand.
+    keys, values = (np.concatenate([feeds[f"past_{n}"], feeds[n]], axis=2) for n in "kv")
+    scores = np.exp(feeds["q"] @ keys.transpose(0, 1, 3, 2) / 2)
+    expected = scores / scores.sum(axis=-1, keepdims=True) @ values
+    np.testing.assert_allclose(run(after, feeds)[0], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_users_graph_is_not_touched() -> None:
     from edgekit.formats.coreml_converter import prepared
 
