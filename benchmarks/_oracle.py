@@ -6,6 +6,7 @@ stands in alone, and the figures say so.
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -20,8 +21,9 @@ from _common import DIGITS, ROOT
 from msgspec import structs
 from numpy.typing import NDArray
 
-from edgekit import inspection, pipeline, profiles, resources, sources, store
+from edgekit import calibrating, inspection, pipeline, profiles, resources, sources, store
 from edgekit.domain import (
+    Calibration,
     Candidate,
     DeviceProfile,
     Goal,
@@ -102,6 +104,48 @@ class Made:
     def ns(self) -> float:
         """Of the medians of all windows the least: whatever else runs only adds time."""
         return float(min(self.windows_ns))
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """What the measurements on top of this one take."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--minutes", type=float, default=2.0, help="of calibrating")
+    parser.add_argument("--model", action="append", help="only these; all of them when left out")
+    return parser.parse_args()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One session: everything built and timed, with a calibration made in between."""
+
+    profile: DeviceProfile
+    summaries: dict[str, ModelSummary]
+    made: list[Made]
+    extra: list[Made]
+    calibration: Calibration
+
+
+def measured(
+    options: argparse.Namespace,
+    folder: Path,
+    extra: Callable[[Task, Path], list[Made]] = lambda _task, _folder: [],
+) -> Measured:
+    """Build all there is, time half of the rounds, calibrate, time the rest: drift is shared."""
+    device = profile()
+    chosen = {t.name: t for t in tasks() if not options.model or t.name in options.model}
+    summaries = {name: summary_of(task, folder) for name, task in chosen.items()}
+    made = [
+        one
+        for name, task in chosen.items()
+        for one in build_all(task, summaries[name], device, folder)
+    ]
+    others = [one for task in chosen.values() for one in extra(task, folder)]
+    time_all([*made, *others], folder, options.rounds // 2)
+    settings = calibrating.Settings(seconds=60 * options.minutes)
+    found = calibrating.calibrate(device, f"local:{folder}/device", store.default_root(), settings)
+    time_all([*made, *others], folder, options.rounds - options.rounds // 2)
+    return Measured(device, summaries, made, others, found)
 
 
 def tasks() -> tuple[Task, ...]:

@@ -3,12 +3,11 @@
 Goals: regret (chosen over best, among what passes the gate) at most 1.05 in the median and
 1.15 at worst after `edgekit devices calibrate`, 1.5 at worst without; never slower than float.
 
-    python benchmarks/planner_regret.py [--rounds 12] [--minutes 2]
+    python benchmarks/planner_regret.py [--rounds 12] [--minutes 2] [--model NAME]
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -20,42 +19,33 @@ import numpy as np
 from _common import Goal, finish
 from _oracle import Made, Task
 
-from edgekit import calibrating, planning, store
 from edgekit import domain as d
+from edgekit import planning
 from edgekit.calibrations import Basis
 
 
 def main() -> int:
     """Measure, print, and say by the status whether the goals hold."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--minutes", type=float, default=2.0, help="of calibrating")
-    arguments = parser.parse_args()
-    profile = _oracle.profile()
+    options = _oracle.arguments(__doc__)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tasks = {task.name: task for task in _oracle.tasks()}
-        summaries = {name: _oracle.summary_of(task, folder) for name, task in tasks.items()}
-        made = [
-            one
-            for name, task in tasks.items()
-            for one in _oracle.build_all(task, summaries[name], profile, folder)
-        ]
-        defaults = [one for task in tasks.values() for one in tool_defaults(task, folder)]
-        # Half before, half after: what drifts drifts for both.
-        _oracle.time_all([*made, *defaults], folder, arguments.rounds // 2)
-        settings = calibrating.Settings(seconds=60 * arguments.minutes)
-        found = calibrating.calibrate(
-            profile, f"local:{folder}/device", store.default_root(), settings
-        )
-        _oracle.time_all([*made, *defaults], folder, arguments.rounds - arguments.rounds // 2)
-    rows = [
-        compared(summaries[name], profile, found, [m for m in made if m.task == name],
-                 [m for m in defaults if m.task == name])
-        for name in tasks
-    ]  # fmt: skip
-    figures = {"models": rows, "calibration": fit_of(found)}
+        session = _oracle.measured(options, Path(name), tool_defaults)
+    rows = compare(session)
+    figures = {"models": rows, "calibration": fit_of(session.calibration)}
     return finish("planner_regret", figures, goals(rows))
+
+
+def compare(session: _oracle.Measured) -> list[dict[str, Any]]:
+    """A row for each model."""
+    return [
+        compared(
+            summary,
+            session.profile,
+            session.calibration,
+            [one for one in session.made if one.task == name],
+            [one for one in session.extra if one.task == name],
+        )
+        for name, summary in session.summaries.items()
+    ]
 
 
 def compared(

@@ -3,12 +3,11 @@
 Goals: latency within 20 % for nine in ten, within 10 % for three in four; peak memory within
 15 % for all.
 
-    python benchmarks/prediction.py [--rounds 12] [--minutes 2]
+    python benchmarks/prediction.py [--rounds 12] [--minutes 2] [--model NAME]
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -17,35 +16,30 @@ from typing import Any
 import _oracle
 from _common import Goal, finish
 
-from edgekit import calibrating, domain, store
+from edgekit import domain
 from edgekit.planning import cost
 
 
 def main() -> int:
     """Measure, print, and say by the status whether the goals hold."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--minutes", type=float, default=2.0, help="of calibrating")
-    arguments = parser.parse_args()
-    profile = _oracle.profile()
+    options = _oracle.arguments(__doc__)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tasks = {task.name: task for task in _oracle.tasks()}
-        summaries = {name: _oracle.summary_of(task, folder) for name, task in tasks.items()}
-        made = [
-            one
-            for name, task in tasks.items()
-            for one in _oracle.build_all(task, summaries[name], profile, folder)
-            if one.artifact is not None
-        ]
-        # Half before, half after: what drifts drifts for both.
-        _oracle.time_all(made, folder, arguments.rounds // 2)
-        settings = calibrating.Settings(seconds=60 * arguments.minutes)
-        found = calibrating.calibrate(
-            profile, f"local:{folder}/device", store.default_root(), settings
-        )
-        _oracle.time_all(made, folder, arguments.rounds - arguments.rounds // 2)
-        rows = [compared(one, summaries[one.task], profile, found) for one in made]
+        session = _oracle.measured(options, Path(name))
+        rows = compare(session)
+    return finish("prediction", *judged(rows))
+
+
+def compare(session: _oracle.Measured) -> list[dict[str, Any]]:
+    """A row for each artifact, whatever the gate said of it."""
+    return [
+        compared(one, session.summaries[one.task], session.profile, session.calibration)
+        for one in session.made
+        if one.artifact is not None
+    ]
+
+
+def judged(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[Goal]]:
+    """The figures over all rows, and what they must be."""
     latency = [abs(row["latency_ratio"] - 1) for row in rows]
     memory = [abs(row["memory_ratio"] - 1) for row in rows]
     shares = {
@@ -59,7 +53,7 @@ def main() -> int:
         Goal("latency_beyond_20_percent", 1 - shares["latency_within_20_percent"], 0.10),
         Goal("worst_memory_off_by", max(memory), 0.15),
     ]
-    return finish("prediction", {**shares, "rows": rows}, goals)
+    return {**shares, "rows": rows}, goals
 
 
 def compared(

@@ -12,7 +12,7 @@ from platformdirs import user_config_path
 from edgekit.domain import CALIBRATION_VERSION, Calibration, DeviceFacts
 from edgekit.errors import InputError
 
-_NONE = "not calibrated: the numbers of the profile serve"
+_NONE = "not calibrated: the profile's numbers serve"
 
 
 class Basis(Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ def basis(device: str, facts: tuple[DeviceFacts, ...] = ()) -> Basis:
             asked: a calibration of another machine, or of other runtimes, is then not used.
     """
     path = path_of(device)
-    hint = f"`edgekit devices calibrate {device} --on TARGET` makes one"
+    hint = f"`edgekit devices calibrate {device} --on TARGET` measures it"
     if not path.is_file():
         return Basis(said=f"{_NONE} ({hint})")
     try:

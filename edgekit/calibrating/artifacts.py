@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import shutil
@@ -41,6 +42,13 @@ _SUFFIX = {Format.LITERT: ".tflite", Format.ONNXRUNTIME: ".onnx"}
 _LIMITS = Limits(seconds=1800)
 _SAMPLES = 4
 _TO_NHWC = (0, 2, 3, 1)
+_MADE_BY = (
+    __name__,
+    *("edgekit.calibrating.networks", "edgekit.formats.onnx2tf_batch"),
+    *("edgekit.formats.litert_quantizer", "edgekit.formats.onnxruntime_quantizer"),
+)
+"""Changed code of these makes other networks; all else leaves them as they are."""
+
 _log = logging.getLogger(__name__)
 
 Variants = dict[Format, dict[str, Quantization | None]]
@@ -81,8 +89,8 @@ def prepare(variants: Variants, cache: Path, chosen: Callable[[str], bool]) -> P
     """
     designed = {name: model for name, model in networks.designed() if chosen(name)}
     tools = [fingerprint.versions(FORMATS[format_].tools) for format_ in variants]
-    parts = [str(CALIBRATION_VERSION), repr(tools), repr(variants), *designed, fingerprint.code()]
-    key = store.key(parts)
+    parts = [str(CALIBRATION_VERSION), repr(tools), repr(variants), *designed]
+    key = store.key([*parts, *map(_code_of, _MADE_BY)])
     folder = store.make(cache / "calibration", key, partial(_fill, designed, variants))
     with tempfile.TemporaryDirectory(prefix="edgekit-calibrate-") as scratch:
         sources = (_source(name, model, Path(scratch)) for name, model in designed.items())
@@ -93,6 +101,11 @@ def prepare(variants: Variants, cache: Path, chosen: Callable[[str], bool]) -> P
         entries=msgspec.json.decode((folder / _INDEX).read_bytes(), type=tuple[Entry, ...]),
         summaries=summaries,
     )
+
+
+def _code_of(module: str) -> bytes:
+    found = importlib.util.find_spec(module)
+    return Path(found.origin).read_bytes() if found and found.origin else b""
 
 
 def _fill(designed: dict[str, onnx.ModelProto], variants: Variants, folder: Path) -> None:

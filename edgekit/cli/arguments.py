@@ -20,6 +20,7 @@ PRECISIONS = (
     *("int4-weight-only", "int4-dynamic", "palettized-6bit", "palettized-4bit"),
 )
 FORMATS = ("litert", "onnxruntime", "coreml")
+DIAGNOSED = ("litert", "onnxruntime")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 
@@ -84,7 +85,7 @@ def _inspect(command: Parser) -> None:
         "--target",
         action="append",
         default=[],
-        choices=FORMATS,
+        choices=DIAGNOSED,
         help="say what this format is not known to take; may be given several times",
     )
 

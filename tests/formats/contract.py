@@ -118,7 +118,7 @@ class FormatContract:
         tmp_path: Path,
     ) -> None:
         made = {}
-        for granularity in Granularity:
+        for granularity in (Granularity.PER_CHANNEL, Granularity.PER_TENSOR):
             (folder := tmp_path / granularity.value).mkdir()
             how = structs.replace(STATIC, granularity=granularity)
             job = self.job(
@@ -132,6 +132,7 @@ class FormatContract:
             coarse,
             tmp_path / Granularity.PER_TENSOR.value,
             spec.host_runtime,
+            infer=spec.infer,
             metric=validation.METRICS["top1"],
             max_drop=0.02,
         )

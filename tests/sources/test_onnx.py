@@ -291,7 +291,8 @@ def test_agreement_is_judged_by_the_finite_values(odd):
     ("name", "content", "says"),
     [
         ("missing.onnx", None, "no such file"),
-        ("model.pkl", b"x", "expected .onnx, "),
+        ("model.pkl", b"x", "is a Python pickle"),
+        ("model.xyz", b"x", "expected .onnx, "),
         ("model", b"x", "got no suffix"),
         ("half.onnx", models.conv_net().SerializeToString()[:600], "not an ONNX model"),
     ],

