@@ -43,6 +43,7 @@ def _inferred(model: Path, x: Array) -> Array:
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
     outputs = []
     for sample in x:
+        interpreter.reset_all_variables()  # an LSTM remembers; each sample is a beginning
         interpreter.set_tensor(taken["index"], sample)
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(given["index"]))
