@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from edgekit.domain import Granularity, Mode, Quantization, TensorBinding
 from edgekit.errors import DataError
 
 _BITS = {"int4": 4, "int8": 8, "float16": 16}
+_SIGNATURE, _MAGIC = "serving_default", b"TFL3"
 _CHUNK = 32
 """Samples per calibration call: the tool lists what it is given, so it is given little."""
 
@@ -38,9 +39,12 @@ def quantize(
     """
     from ai_edge_quantizer.quantizer import Quantizer
 
-    quantizer = Quantizer(str(source))
+    signature, model = _signed(source)
+    quantizer = Quantizer(model)
     _CONFIGURE[quantization.mode](quantizer, quantization)
-    ranges = _calibrated(quantizer, inputs, calibration) if quantizer.need_calibration else None
+    ranges = None
+    if quantizer.need_calibration:
+        ranges = _calibrated(quantizer, signature, inputs, calibration)
     quantized = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
     destination.write_bytes(quantized)
 
@@ -93,16 +97,42 @@ _CONFIGURE = {
 }
 
 
+def _signed(source: Path) -> tuple[str, bytes]:
+    """The key of a model's signature, and the model, given one where it has none.
+
+    Files from before TensorFlow 2.4 have none, and the tool calibrates by signature only.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = source.read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    if model.signatureDefs:
+        return model.signatureDefs[0].signatureKey.decode(), content
+    graph = model.subgraphs[0]
+
+    def named(indices: Iterable[int]) -> list[Any]:
+        return [schema.TensorMapT(graph.tensors[i].name.decode(), i) for i in indices]
+
+    one = schema.SignatureDefT(named(graph.inputs), named(graph.outputs), _SIGNATURE)
+    model.signatureDefs = [one]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), _MAGIC)
+    return _SIGNATURE, bytes(builder.Output())
+
+
 def _calibrated(
-    quantizer: Any, inputs: tuple[TensorBinding, ...], calibration: Dataset | None
+    quantizer: Any,
+    signature: str,
+    inputs: tuple[TensorBinding, ...],
+    calibration: Dataset | None,
 ) -> Any:
     """Activation ranges, a chunk of samples at a time, each carrying on from the last."""
     if calibration is None:
         raise DataError("static int8 needs calibration data", "give --calibration X.npz")
     ranges = None
     for chunk in batched(_artifact_samples(calibration, inputs), _CHUNK):
-        signature = {"serving_default": list(chunk)}
-        ranges = quantizer.calibrate(signature, ranges, num_threads=2)
+        ranges = quantizer.calibrate({signature: list(chunk)}, ranges, num_threads=2)
     return ranges
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import onnx
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit import sources, validation
+from edgekit import datasets, sources, validation
 from edgekit.domain import Format, Mode, Quantization, Recipe
-from edgekit.formats import FORMATS, Job
-from tests.formats.contract import FormatContract
+from edgekit.formats import FORMATS, Job, binding, host, litert
+from edgekit.formats.contract import TOOL_LIMITS
+from edgekit.toolchain import isolation
+from tests.formats.contract import VARIANTS, FormatContract
 
 
 class TestLiteRT(FormatContract):
@@ -38,6 +42,32 @@ class TestLiteRT(FormatContract):
             max_drop=0.02,
         )
         assert report.passed, report
+
+    def test_a_file_without_a_signature_is_calibrated(
+        self,
+        reference: validation.Reference,
+        calibration: datasets.Dataset,
+        cache: Path,
+        tmp_path: Path,
+    ) -> None:
+        """As tools wrote them before TensorFlow 2.4; ai-edge-quantizer asks for one."""
+        floats = FORMATS[self.format].make(self.job(reference.source, tmp_path, cache))
+        old, made = tmp_path / "old.tflite", tmp_path / "int8.tflite"
+        old.write_bytes(_without_signature((tmp_path / floats.path).read_bytes()))
+        taken = binding.rebound(floats.inputs, host.describe(old, "litert").input_details)
+        how = VARIANTS["int8-static"]
+        found = isolation.call(litert._quantize, TOOL_LIMITS, old, made, how, taken, calibration)
+        assert [detail.shape for detail in found.input_details] == [(1, 8, 8, 1)]
+        assert made.stat().st_size < 0.45 * old.stat().st_size
+
+
+def _without_signature(content: bytes) -> bytes:
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    assert model.signatureDefs
+    model.signatureDefs = None
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _made(model: onnx.ModelProto, folder: Path):
