@@ -3,6 +3,8 @@
 A price below zero has no meaning, and a network that takes a microsecond counts as much as
 one that takes a second (Lawson and Hanson, "Solving least squares problems", 1974, chapter
 23). What is not linear, the blocks of each kernel, is tried, one operator family at a time.
+Where the networks leave a price open, it stays near the one that was expected (a weak prior:
+Hoerl and Kennard, "Ridge regression", Technometrics 12(1), 1970).
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ _BETTER = 1e-4
 _NEAR = 0.1
 _NINE_IN_TEN = (0.05, 0.95)
 _LEAST_SPREAD = 0.05
+_EXPECTED_NETWORKS = 0.3
+"""What is expected counts as much as this many networks."""
+
 _STORED_BYTES = {"float32": 4.0, "float16": 2.0, "int4-weight-only": 0.5, "int4-dynamic": 0.5}
 _INT8_BYTES = 1.0
 
@@ -72,19 +77,21 @@ def rates(
     checks: Measured,
     summaries: Mapping[str, ModelSummary],
     precision: str,
+    expected: Rates,
 ) -> Rates:
     """The prices that explain what was measured with one thread.
-
-    A family that no network has is left without prices.
 
     Args:
         measured: what is fitted to.
         checks: what the fit is judged by, beside its own residuals; never fitted to.
         summaries: of every network named in either.
         precision: how weights are stored.
+        expected: prices before anything was measured, up to a factor; those of a family
+            that no network has are kept.
     """
     stored = _STORED_BYTES.get(precision, _INT8_BYTES)
-    problem = _Problem(measured, summaries, stored)
+    expected = _to_scale(expected, _Problem(measured, summaries, stored))
+    problem = _Problem(measured, summaries, stored, _prices_of(expected))
     shapes = problem.best_shapes()
     prices = problem.solve(shapes)
     others = _Problem(checks, summaries, stored)
@@ -92,10 +99,14 @@ def rates(
     low, high = np.quantile(1 / np.maximum(ratios, _CLOSE), _NINE_IN_TEN)
     return Rates(
         kernels={
-            kind.value: structs.replace(
-                kernel, ns={name: price for (of, name), price in prices.items() if of == kind.value}
-            )
-            for kind, kernel in shapes.items()
+            **expected.kernels,
+            **{
+                kind.value: structs.replace(
+                    kernel,
+                    ns={name: price for (of, name), price in prices.items() if of == kind.value},
+                )
+                for kind, kernel in shapes.items()
+            },
         },
         call_ns=prices[_NETWORK, "calls"],
         input_ns=prices[_NETWORK, "inputs"],
@@ -135,12 +146,40 @@ def memory(peaks: Sequence[Peak], precision: str) -> MemoryUse:
     )
 
 
+def _to_scale(expected: Rates, problem: _Problem) -> Rates:
+    """What was expected, as much faster or slower as the device turned out to be."""
+    shapes = {Family(name): kernel for name, kernel in expected.kernels.items()}
+    factor = float(1 / np.median(problem.ratios(shapes, _prices_of(expected))))
+    return structs.replace(
+        expected,
+        kernels={
+            name: structs.replace(kernel, ns={q: ns * factor for q, ns in kernel.ns.items()})
+            for name, kernel in expected.kernels.items()
+        },
+        call_ns=expected.call_ns * factor,
+        input_ns=expected.input_ns * factor,
+        output_ns=expected.output_ns * factor,
+    )
+
+
+def _prices_of(rates: Rates) -> _Prices:
+    kernels_ = rates.kernels.items()
+    prices = {(kind, name): ns for kind, kernel in kernels_ for name, ns in kernel.ns.items()}
+    own = {"calls": rates.call_ns, "inputs": rates.input_ns, "outputs": rates.output_ns}
+    return prices | {(_NETWORK, name): ns for name, ns in own.items()}
+
+
 class _Problem:
     """One runtime and precision: the networks, what they ask for, and what they took."""
 
     def __init__(
-        self, measured: Measured, summaries: Mapping[str, ModelSummary], stored: float
+        self,
+        measured: Measured,
+        summaries: Mapping[str, ModelSummary],
+        stored: float,
+        expected: _Prices | None = None,
     ) -> None:
+        self._expected = expected or {}
         self._summaries = [summaries[name] for name in sorted(measured)]
         self._taken = np.array([measured[name] for name in sorted(measured)])
         self._weight_bytes = [
@@ -166,9 +205,12 @@ class _Problem:
         names, amounts = self._matrix(shapes)
         largest = np.maximum(amounts.max(axis=0), 1e-9)
         relative = amounts / largest / self._taken[:, None]
+        pull = np.sqrt(_EXPECTED_NETWORKS * np.mean(relative**2, axis=0))
+        expected = largest * [self._expected.get(name, 0.0) for name in names]
         weight = np.ones(len(self._taken))
         for _ in range(reweighted):
-            solved, _ = nnls(relative * weight[:, None], weight, maxiter=50 * len(names))
+            rows = np.vstack([relative * weight[:, None], np.diag(pull)])
+            solved, _ = nnls(rows, np.hstack([weight, pull * expected]), maxiter=50 * len(names))
             weight = 1 / np.sqrt(np.maximum(np.abs(relative @ solved - 1), _CLOSE))
         return dict(zip(names, (solved / largest).tolist(), strict=True))
 

@@ -36,7 +36,7 @@ from edgekit.domain import (
 from edgekit.errors import DeviceRuntimeMissing, RunnerFailed
 from edgekit.formats import FORMATS
 from edgekit.observer import OnStage, silent
-from edgekit.planning import recipes
+from edgekit.planning import rates, recipes
 from edgekit.planning.rates import SAME_KERNELS, USUAL_SCALING
 
 _RUNNER = "edgekit_runner.py"
@@ -113,7 +113,10 @@ def calibrate(
         prepared = artifacts.prepare(variants, cache, settings.chosen)
         visit = _Visit(transport, prepared, settings, on_stage)
         visit.bring(runtimes[0].facts.python)
-        found = {r.format.value: visit.measure(r) for r in runtimes}
+        found = {
+            r.format.value: visit.measure(r, _expected(profile, r.format, variants[r.format]))
+            for r in runtimes
+        }
         process_bytes = visit.process_bytes
     return Calibration(
         version=CALIBRATION_VERSION,
@@ -159,6 +162,16 @@ def _variants(profile: DeviceProfile, format_: Format) -> dict[str, Quantization
     return made
 
 
+def _expected(
+    profile: DeviceProfile, format_: Format, variants: Mapping[str, Quantization | None]
+) -> dict[str, Rates]:
+    """What each precision should cost there, before anything is measured."""
+    return {
+        precision: rates.scaled(profile, Recipe(format=format_, runtime="", quantization=variant))
+        for precision, variant in variants.items()
+    }
+
+
 class _Visit:
     """The networks on the device, and what has been measured of them."""
 
@@ -193,13 +206,12 @@ class _Visit:
             self._transport.mkdir(posixpath.join(self._home, _UNPACKED))
         self._transport.put(resources.runner(), runner)
 
-    def measure(self, runtime: _Runtime) -> RuntimeCalibration:
+    def measure(self, runtime: _Runtime, expected: Mapping[str, Rates]) -> RuntimeCalibration:
         """Everything about one runtime."""
         entries = [e for e in self._prepared.entries if e.format is runtime.format]
         share = len(entries) / len(self._prepared.entries)
         timed = [e for e in entries if (e.format, e.precision) not in SAME_KERNELS]
         taken = self._sweep(runtime, timed, 1, self._settings.seconds * share)
-        precisions = dict.fromkeys(entry.precision for entry in entries)
         by_precision: dict[str, dict[str, float]] = {}
         for entry in entries:
             if entry.path in taken:
@@ -208,15 +220,18 @@ class _Visit:
         return RuntimeCalibration(
             module=runtime.found.module,
             version=runtime.found.version,
-            rates={name: self._rates(name, found) for name, found in by_precision.items()},
-            memory={name: self._memory(runtime, entries, name) for name in precisions},
+            rates={
+                name: self._rates(name, found, expected[name])
+                for name, found in by_precision.items()
+            },
+            memory=self._memory(runtime, entries),
             scaling=self._scaling(runtime, entries, taken),
         )
 
-    def _rates(self, precision: str, taken: dict[str, float]) -> Rates:
+    def _rates(self, precision: str, taken: dict[str, float], expected: Rates) -> Rates:
         checks = {n: ns for n, ns in taken.items() if n.startswith(networks.CHECKS)}
         fitted = {n: ns for n, ns in taken.items() if n not in checks}
-        return fit.rates(fitted, checks, self._prepared.summaries, precision)
+        return fit.rates(fitted, checks, self._prepared.summaries, precision, expected)
 
     def _scaling(
         self, runtime: _Runtime, entries: Sequence[Entry], alone: Mapping[str, float]
@@ -235,21 +250,24 @@ class _Visit:
                     pairs.append(pair)
         return fit.scaling(pairs)
 
-    def _memory(self, runtime: _Runtime, entries: Sequence[Entry], precision: str) -> MemoryUse:
-        """From a network of nothing, one of weights and one of activations."""
-        paths = {e.network: e.path for e in entries if e.precision == precision}
-        peaks = []
-        for name in (networks.SMALL, networks.LARGE, networks.WIDE):
-            path = paths.get(name)
-            if path is not None:
-                size = self._transport.stat(posixpath.join(self._home, path))
-                arena = self._prepared.summaries[name].activation_peak_bytes
-                weighs = size.size_bytes if size else 0
-                peaks.append(fit.Peak(float(weighs), float(arena), self._peak(runtime, path)))
-        return fit.memory(peaks, precision)
+    def _memory(self, runtime: _Runtime, entries: Sequence[Entry]) -> dict[str, MemoryUse]:
+        """From a network of nothing, and of each precision one of weights and one of activations.
 
-    def _peak(self, runtime: _Runtime, path: str) -> float:
-        argv = [*self._runner(runtime), "peak", posixpath.join(self._home, path)]
+        A network of nothing takes the same in every precision.
+        """
+        small = next(e for e in entries if e.network == networks.SMALL)
+        base = self._peak(runtime, small)
+        found = {}
+        for precision in dict.fromkeys(entry.precision for entry in entries):
+            own = [e for e in entries if e.precision == precision]
+            large = [e for e in own if e.network in (networks.LARGE, networks.WIDE)]
+            peaks = [base, *(self._peak(runtime, entry) for entry in large)]
+            found[precision] = fit.memory(peaks, precision)
+        return found
+
+    def _peak(self, runtime: _Runtime, entry: Entry) -> fit.Peak:
+        path = posixpath.join(self._home, entry.path)
+        argv = [*self._runner(runtime), "peak", path]
         said = self._said([*argv, *_running(runtime, 1)], _PEAK_S)
         memory = next((e for e in said if isinstance(e, events.Memory)), None)
         if memory is None or memory.peak_memory_bytes is None:
@@ -257,7 +275,10 @@ class _Visit:
                 f"{self._transport.target}: it does not tell how much memory is used"
             )
         self.process_bytes = max(self.process_bytes, float(memory.before_bytes or 0))
-        return float(memory.peak_memory_bytes)
+        there = self._transport.stat(path)
+        arena = self._prepared.summaries[entry.network].activation_peak_bytes
+        weighs = there.size_bytes if there else 0
+        return fit.Peak(float(weighs), float(arena), float(memory.peak_memory_bytes))
 
     def _sweep(
         self, runtime: _Runtime, entries: Sequence[Entry], threads: int, seconds: float

@@ -5,10 +5,11 @@ import pytest
 
 from edgekit import inspection
 from edgekit.calibrating import artifacts, fit, networks
-from edgekit.domain import Kernel
-from edgekit.planning import kernels
+from edgekit.domain import Format, Kernel, Recipe
+from edgekit.planning import kernels, rates
 from edgekit.planning.kernels import Family
 from edgekit.planning.rates import USUAL_SCALING
+from tests.planning.networks import shipped
 
 TRUE = {
     Family.CONV: Kernel(
@@ -18,6 +19,9 @@ TRUE = {
     Family.DEPTHWISE: Kernel(ns={"macs": 0.05, "calls": 300.0}, output_tile=8),
 }
 CALL_NS = 2000.0
+EXPECTED = rates.scaled(
+    shipped("generic-x86-64-amx"), Recipe(format=Format.LITERT, runtime="litert")
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,7 @@ def true_ns(summary):
 def fitted(measured, summaries):
     checks = {name: ns for name, ns in measured.items() if name.endswith("_14_1")}
     rest = {name: ns for name, ns in measured.items() if name not in checks}
-    return fit.rates(rest, checks, summaries, "float32")
+    return fit.rates(rest, checks, summaries, "float32", EXPECTED)
 
 
 def test_prices_and_blocks_are_found_again(summaries):
@@ -66,6 +70,21 @@ def test_a_few_wrong_measurements_are_outvoted(summaries):
     found = fitted(measured, summaries)
     assert found.within_10_percent > 0.85
     assert found.kernels["conv"].ns["macs"] == pytest.approx(0.01, rel=0.15)
+
+
+def test_prices_that_the_networks_leave_open_stay_near_what_was_expected(summaries):
+    few = ("conv3_32-32-32-32_32_1", "depthwise3_32-32-32-32_24_1")
+    measured = {name: 2 * true_ns(summaries[name]) for name in few}
+    found = fit.rates(measured, {}, summaries, "float32", EXPECTED)
+    assert set(found.kernels) == set(EXPECTED.kernels)
+    for name, kernel in found.kernels.items():
+        assert any(kernel.ns.values()), f"{name} is free"
+    for name in few:
+        (kind,) = {kernels.family(n).value for n in summaries[name].nodes} - {"folded"}
+        kernel = found.kernels[kind]
+        asked = [kernels.quantities(n, kernel) for n in summaries[name].nodes]
+        own = sum(kernel.ns.get(q, 0.0) * amount for row in asked for q, amount in row.items())
+        assert own == pytest.approx(measured[name], rel=0.5)
 
 
 def test_noise_is_in_the_interval(summaries):
