@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from edgekit.api import figures as figures
     from edgekit.api import load as load
     from edgekit.api import plan as plan
+    from edgekit.contest import Terms as Terms
     from edgekit.domain import BenchmarkResult as BenchmarkResult
     from edgekit.domain import Goal as Goal
     from edgekit.domain import Plan as Plan
     from edgekit.domain import Prefer as Prefer
     from edgekit.errors import EdgekitError as EdgekitError
     from edgekit.pipeline import Built as Built
+    from edgekit.planning import Choice as Choice
 
 _PUBLIC = {
     "Model": "edgekit.api",
@@ -41,12 +43,14 @@ _PUBLIC = {
     "figures": "edgekit.api",
     "load": "edgekit.api",
     "plan": "edgekit.api",
+    "Terms": "edgekit.contest",
     "BenchmarkResult": "edgekit.domain",
     "Goal": "edgekit.domain",
     "Plan": "edgekit.domain",
     "Prefer": "edgekit.domain",
     "EdgekitError": "edgekit.errors",
     "Built": "edgekit.pipeline",
+    "Choice": "edgekit.planning",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 - the names are strings

@@ -12,8 +12,9 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import ArrayLike
 
-from edgekit import benchmarking, calibrations, field, pipeline, profiles, store
+from edgekit import benchmarking, calibrations, contest, field, pipeline, profiles, store
 from edgekit.benchmarking import LatencyFigures, Settings
+from edgekit.contest import Terms
 from edgekit.domain import BenchmarkResult, Explanation, Goal, ModelSummary, Plan
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
@@ -64,17 +65,32 @@ def load(
 
 
 def plan(
-    model: Model, *, device: str, goal: Goal | None = None, choice: Choice | None = None
+    model: Model,
+    *,
+    device: str,
+    goal: Goal | None = None,
+    choice: Choice | None = None,
+    on: str | None = None,
 ) -> Plan:
     """Decide what to build for a device, without building anything.
+
+    Args:
+        model: as ``load`` gave it.
+        device: its profile's name.
+        goal: what the result must keep to.
+        choice: what to choose from.
+        on: the very device; a calibration of another machine, or of other runtimes than are
+            there, is then not used. ``None``: nothing is connected to.
 
     Raises:
         ProfileError: no such device.
         GoalError: nothing can meet the goal.
+        DeviceError: ``on`` cannot be reached.
     """
     from edgekit import planning
 
-    profile, basis = profiles.find(device), calibrations.basis(device)
+    profile, facts = profiles.find(device), field.facts(on) if on else ()
+    basis = calibrations.basis(device, facts)
     return planning.plan(model.summary, profile, goal or Goal(), choice, basis)
 
 
@@ -97,6 +113,7 @@ def build(
     calibration: str | Path | Arrays | None = None,
     evaluate: str | Path | tuple[Arrays, ArrayLike] | None = None,
     metric: str | None = None,
+    measure: Terms | None = None,
 ) -> Built:
     """Build a bundle for a plan's device and goal.
 
@@ -109,9 +126,11 @@ def build(
             several inputs).
         evaluate: a ``.npz``, or samples and labels.
         metric: its name; ``None`` chooses by the labels.
+        measure: build the best few, measure them in turn and keep the measured best;
+            ``None``: the plan's order decides.
 
     Raises:
-        EdgekitError: as ``pipeline.build``.
+        EdgekitError: as ``pipeline.build`` and ``contest.build``.
     """
     output = Path(output or f"{model.path.stem}-{plan.device}.edgekit")
     with _file(calibration, None) as calibration_file, _pair(evaluate) as evaluation_file:
@@ -126,6 +145,8 @@ def build(
             evaluation=evaluation_file,
             metric=metric,
         )
+        if measure:
+            return contest.build(request, output, measure, cache=store.default_root())
         return pipeline.build(request, output, cache=store.default_root())
 
 

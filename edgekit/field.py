@@ -11,7 +11,7 @@ from edgekit.benchmarking import Settings
 from edgekit.devices import Transport, connect, parse
 from edgekit.devices.probe import choose, probe
 from edgekit.devices.push import push as push_bundle
-from edgekit.domain import BenchmarkResult, Deployment
+from edgekit.domain import BenchmarkResult, Deployment, DeviceFacts
 from edgekit.errors import DeviceRuntimeMissing
 from edgekit.observer import OnStage, silent
 
@@ -73,6 +73,20 @@ def measure(
     """
     with visiting(path, on, python=python, accept_new=accept_new, on_stage=on_stage) as visit:
         return visit(settings)
+
+
+def facts(on: str, *, accept_new: bool = False) -> tuple[DeviceFacts, ...]:
+    """What a target is, a row for each Python there that has a runtime.
+
+    Args:
+        on: ``local``, or ``ssh://[user@]host[:port]``.
+        accept_new: record the key of a host seen for the first time.
+
+    Raises:
+        DeviceError: the connection failed.
+    """
+    with connect(parse(on), accept_new=accept_new) as transport:
+        return probe(transport)
 
 
 @contextmanager

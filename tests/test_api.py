@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import edgekit as ek
+from edgekit.domain import Format
 from tests.paths import CALIBRATION, DIGITS_MODEL, EVALUATION
 
 
@@ -42,6 +43,19 @@ def test_without_calibration_nothing_static_is_tried(tmp_path: Path) -> None:
     assert static
     assert all("needs calibration" in a.reason and a.size_bytes is None for a in static)
     assert bundle.manifest.recipe.precision != "int8-static"
+
+
+def test_the_best_few_are_measured_when_asked(tmp_path: Path) -> None:
+    here = f"local:{tmp_path / 'device'}"
+    model = ek.load(DIGITS_MODEL)
+    plan = ek.plan(
+        model, device="generic-x86-64", choice=ek.Choice(formats=(Format.ONNXRUNTIME,)), on=here
+    )
+    terms = ek.Terms(on=here, count=2, rounds=1)
+    bundle = ek.build(model, plan, tmp_path / "out.edgekit", evaluate=EVALUATION, measure=terms)
+    measured = [one.recipe for one in bundle.manifest.measured]
+    assert len(measured) == 2
+    assert bundle.manifest.recipe in measured
 
 
 def test_names_that_are_not_there() -> None:

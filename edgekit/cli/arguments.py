@@ -96,6 +96,11 @@ def _plan(command: Parser) -> None:
     command.add_argument(
         "--no-calibration", action="store_true", help="plan without calibration data"
     )
+    _target(
+        command.add_argument_group("the very device"),
+        default=None,
+        purpose="use a calibration only if it is of this machine and of the runtimes there: ",
+    )
 
 
 def _build(command: Parser) -> None:
@@ -115,7 +120,7 @@ def _build(command: Parser) -> None:
         "--measure", action="store_true",
         help="build the best few, measure them on the target in turn, keep the measured best",
     )  # fmt: skip
-    _target(contest, default=None)
+    _target(contest, default=None, purpose="where; this machine when left out: ")
     contest.add_argument("--measure-count", type=int, metavar="N", help="how many, at most (3)")
     command.add_argument("--no-cache", action="store_true", help="neither read nor keep results")
     command.add_argument(
@@ -243,12 +248,15 @@ def _bundle(command: Parser) -> None:
     command.add_argument("bundle", type=_path, metavar="BUNDLE")
 
 
-def _target(command: argparse._ActionsContainer, default: str | None = "local") -> None:
+def _target(
+    command: argparse._ActionsContainer, default: str | None = "local", purpose: str = ""
+) -> None:
     command.add_argument(
         "--on",
         default=default,
         metavar="TARGET",
-        help="local[:/folder] or ssh://[user@]host[:port][/folder] (local)",
+        help=f"{purpose}local[:/folder] or ssh://[user@]host[:port][/folder]"
+        + (f" ({default})" if default else ""),
     )
     command.add_argument(
         "--accept-new", action="store_true", help="record the key of a host seen for the first time"

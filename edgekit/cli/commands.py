@@ -86,11 +86,13 @@ def plan(arguments: Namespace) -> Output:
 
 def build(arguments: Namespace) -> Output:
     """``edgekit build``."""
-    request = _request(arguments, calibration=arguments.calibration is not None)
     if arguments.precision == ["int8-static"] and arguments.calibration is None:
         raise DataError("int8-static needs calibration data", "give --calibration X.npz")
     if not arguments.measure and (arguments.on or arguments.measure_count or arguments.accept_new):
         raise UsageError("there is a target, and nothing to do there", "give --measure too")
+    if arguments.measure and not arguments.on:
+        arguments.on = "local"
+    request = _request(arguments, calibration=arguments.calibration is not None)
     request = msgspec.structs.replace(
         request,
         calibration=arguments.calibration,
@@ -112,7 +114,7 @@ def _measured(
     from edgekit import contest
 
     count = 3 if arguments.measure_count is None else arguments.measure_count
-    terms = contest.Terms(on=arguments.on or "local", count=count, accept_new=arguments.accept_new)
+    terms = contest.Terms(on=arguments.on, count=count, accept_new=arguments.accept_new)
     return contest.build(request, arguments.output, terms, cache=cache, on_stage=on_stage)
 
 
@@ -204,9 +206,19 @@ def _request(arguments: Namespace, *, calibration: bool) -> pipeline.Request:
             power_modes=tuple(arguments.power_mode),
         ),
         shapes=_shapes(arguments.shape),
-        basis=calibrations.basis(arguments.device),
+        basis=_basis(arguments),
         trust=arguments.trust,
     )
+
+
+def _basis(arguments: Namespace) -> calibrations.Basis:
+    """The device's calibration; where there is a target, only if it is of that machine."""
+    if not arguments.on:
+        return calibrations.basis(arguments.device)
+    from edgekit import field
+
+    facts = field.facts(arguments.on, accept_new=arguments.accept_new)
+    return calibrations.basis(arguments.device, facts)
 
 
 def _goal(arguments: Namespace) -> Goal:

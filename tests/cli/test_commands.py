@@ -10,10 +10,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from edgekit import calibrations
+from edgekit.planning import rates
 from tests.cli.conftest import DATA, Edgekit
 from tests.paths import DIGITS_MODEL
 
+REFERENCE = rates._reference()[0]
 COMMANDS = ("devices", "inspect", "plan", "build", "verify", "push", "bench", "toolchain")
 
 
@@ -71,6 +75,18 @@ def test_plan_explains_itself(edgekit: Edgekit) -> None:
         assert sentence in said
     wrong = edgekit(*words[:-1], "9w", "--json")
     assert (wrong.code, wrong.error["hint"]) == (2, "it has 15w, 7w")
+
+
+def test_plan_leaves_a_calibration_of_another_machine_alone(
+    edgekit: Edgekit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    found = structs.replace(REFERENCE, device="raspberry-pi-5", fingerprint="another")
+    calibrations.save(found)
+    words = ("plan", DIGITS_MODEL, "--device", "raspberry-pi-5", "--json")
+    assert edgekit(*words).json["basis"].startswith(f"calibrated on {found.made}")
+    said = edgekit(*words, "--on", f"local:{tmp_path}/device").json["basis"]
+    assert "is not used: it is of another machine" in said
 
 
 def test_build_measures_when_asked(edgekit: Edgekit, tmp_path: Path) -> None:
