@@ -60,7 +60,7 @@ def load(
         path = Path(model)
     else:
         path = written(model, example_inputs, store.default_root())
-    summary = pipeline.summarise(path, shapes, trust=trust)
+    summary = pipeline.summarise(path, shapes, trust=trust, cache=store.default_root())
     return Model(path, summary, shapes or {}, trust)
 
 

@@ -116,7 +116,7 @@ def build(
         EdgekitError: as ``pipeline.build``.
     """
     bundle.check_destination(destination)
-    made = pipeline.decide(request)[0]
+    made = pipeline.decide(request, cache)[0]
     with tempfile.TemporaryDirectory(prefix="edgekit-contest-") as scratch:
         entrants, attempts = _built(request, made, terms.count, Path(scratch), cache, on_stage)
 

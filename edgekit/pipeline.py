@@ -104,12 +104,13 @@ def inspect(
     targets: tuple[Format, ...] = (),
     *,
     trust: bool = False,
+    cache: Path | None = None,
 ) -> Inspection:
     """Everything there is to say about a model without a device, and about formats for it."""
     from edgekit import diagnosis, inspection, sources
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        source = sources.load(model, Path(folder), shapes, trust=trust)
+        source = sources.load(model, Path(folder), shapes, trust=trust, cache=cache)
         summary = inspection.inspect(source)
         return Inspection(
             summary=summary,
@@ -121,17 +122,20 @@ def inspect(
         )
 
 
-def summarise(model: Path, shapes: Shapes | None = None, *, trust: bool = False) -> ModelSummary:
+def summarise(
+    model: Path, shapes: Shapes | None = None, *, trust: bool = False, cache: Path | None = None
+) -> ModelSummary:
     """A model at a glance: what plans are made of."""
     from edgekit import inspection, sources
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        return inspection.inspect(sources.load(model, Path(folder), shapes, trust=trust))
+        source = sources.load(model, Path(folder), shapes, trust=trust, cache=cache)
+        return inspection.inspect(source)
 
 
-def decide(request: Request) -> tuple[Plan, Explanation]:
+def decide(request: Request, cache: Path | None = None) -> tuple[Plan, Explanation]:
     """Decide what to build, without building anything, and explain it."""
-    summary = summarise(request.model, request.shapes, trust=request.trust)
+    summary = summarise(request.model, request.shapes, trust=request.trust, cache=cache)
     made = _planned(request, summary)
     return made, explain(summary, request.profile, made, request.basis)
 
@@ -159,7 +163,7 @@ def build(
     Args:
         request: what is to be built.
         destination: ``*.edgekit``, or a folder; replaced in one step, untouched on failure.
-        cache: where bundles and conversions are kept; ``None``: nowhere.
+        cache: where bundles, conversions and models that were read are kept; ``None``: nowhere.
         on_stage: told the stages as they begin.
 
     Raises:
@@ -217,7 +221,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         work = Path(scratch)
         on_stage("source", request.model.name)
-        source = sources.load(request.model, work, request.shapes, trust=request.trust)
+        source = sources.load(request.model, work, request.shapes, trust=request.trust, cache=root)
         calibration, evaluation = (
             datasets.load(path, source.inputs) if path else None
             for path in (request.calibration, request.evaluation)

@@ -71,7 +71,11 @@ def inspect(arguments: Namespace) -> Output:
     """``edgekit inspect``."""
     targets = tuple(Format(name) for name in arguments.target)
     found = pipeline.inspect(
-        arguments.model, _shapes(arguments.shape), targets, trust=arguments.trust
+        arguments.model,
+        _shapes(arguments.shape),
+        targets,
+        trust=arguments.trust,
+        cache=store.default_root(),
     )
     return documents.inspection(found), partial(terminal.inspection, found)
 
@@ -79,7 +83,7 @@ def inspect(arguments: Namespace) -> Output:
 def plan(arguments: Namespace) -> Output:
     """``edgekit plan``."""
     request = _request(arguments, calibration=not arguments.no_calibration)
-    made, explanation = pipeline.decide(request)
+    made, explanation = pipeline.decide(request, store.default_root())
     told = (made, explanation)
     return documents.plan(*told), partial(terminal.plan, *told, request.profile)
 
