@@ -109,7 +109,7 @@ class Made:
 def arguments(description: str | None) -> argparse.Namespace:
     """What the measurements on top of this one take."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=6, help="calm windows of each artifact")
     parser.add_argument("--minutes", type=float, default=2.0, help="of calibrating")
     parser.add_argument("--model", action="append", help="only these; all of them when left out")
     return parser.parse_args()
@@ -223,7 +223,7 @@ def prepared(task: Task, path: Path, folder: Path) -> Path:
 
 
 def time_all(made: list[Made], folder: Path, rounds: int, window_s: float = 0.05) -> None:
-    """Time every artifact, one thread, in turn: runtime after runtime, round after round."""
+    """Time every artifact, one thread, in turn, until it has ``rounds`` calm windows."""
     work = folder / "artifacts"
     work.mkdir(exist_ok=True)
     by_runtime: dict[str, dict[str, Made]] = {name: {} for name in MODULES}
@@ -232,13 +232,12 @@ def time_all(made: list[Made], folder: Path, rounds: int, window_s: float = 0.05
         name = f"{number}{one.artifact.suffix}"
         shutil.copyfile(one.artifact, work / name)
         by_runtime[one.recipe.format.value][name] = one
-    for _ in range(rounds):
-        for runtime, models in by_runtime.items():
-            listed = work / f"{runtime}.json"
-            listed.write_text(json.dumps(list(models)))
-            for event in _runner("sweep", listed, runtime, "--rounds", "1", "--window", window_s):
-                if event["event"] == "swept":
-                    models[event["model"]].windows_ns += event["windows_ns"]
+    for runtime, models in by_runtime.items():
+        listed = work / f"{runtime}.json"
+        listed.write_text(json.dumps(list(models)))
+        for event in _runner("sweep", listed, runtime, "--rounds", rounds, "--window", window_s):
+            if event["event"] == "swept":
+                models[event["model"]].windows_ns += event["windows_ns"]
 
 
 def peak_bytes(made: Made) -> int:

@@ -74,14 +74,16 @@ class Memory(_Event, tag="memory", frozen=True, kw_only=True):
 
 
 class Swept(_Event, tag="swept", frozen=True, kw_only=True):
-    """One of many models was timed; ``windows_ns`` holds the median of each round.
+    """One of many models was timed; ``windows_ns`` holds the medians of the windows that count.
 
     Attributes:
+        calm: how many windows the device was calm in; none: all of them count.
         error: why it could not be run; not clean yet.
     """
 
     model: Text
     windows_ns: tuple[Nanoseconds, ...]
+    calm: int = 0
     error: str | None = None
 
 

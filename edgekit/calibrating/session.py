@@ -60,12 +60,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     Attributes:
         seconds: on the device, for the timing of all networks; the first round of each
             runtime is always ended.
-        rounds: how often every network is visited, if time allows.
+        rounds: how many calm windows of every network are wanted, if time allows.
         chosen: whether a network of that name is measured.
     """
 
     seconds: float = 110.0
-    rounds: int = 5
+    rounds: int = 3
     chosen: Callable[[str], bool] = lambda _name: True
 
 
@@ -283,7 +283,7 @@ class _Visit:
     def _sweep(
         self, runtime: _Runtime, entries: Sequence[Entry], threads: int, seconds: float
     ) -> dict[str, float]:
-        """Nanoseconds of one inference: of each round the median, of the rounds the least.
+        """Nanoseconds of one inference: of each window the median, of the windows the least.
 
         Whatever else runs on the device only ever adds time.
         """

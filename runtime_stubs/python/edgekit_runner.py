@@ -37,7 +37,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Sequence
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Sequence
 
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 1 << 20
@@ -45,6 +45,9 @@ MAX_CHILD_BYTES = 32 << 20  # what a child may say: a million samples take some 
 MAX_SAMPLES = 1_000_000  # per process: a model this fast has been measured well enough
 STDERR_TAIL_BYTES = 2048
 MEMORY_RUNS = 3
+VISITS_A_ROUND = 4
+COUNTED = 1000
+CALM = 1.06
 LOCK_POLL_S = 0.1
 
 # Module -> the runtime's name and the distributions that install it.
@@ -741,40 +744,90 @@ def memory(emit: Events, arguments: argparse.Namespace) -> None:
 def sweep(emit: Events, arguments: argparse.Namespace) -> None:
     """Time many small models in turn, round after round, in this one process.
 
-    What disturbs the device for a while disturbs one round of many models, not all rounds
-    of one. The first round is always whole, unless the deadline ends it.
+    A window counts when the device was as fast right before and after it as at its best;
+    a model that has enough of those is not visited again. Where nothing was calm all count.
+    The first round is always whole, unless the deadline ends it.
     """
     end_when_stdin_closes(lambda: None)
     models = json.loads(arguments.models.read_text(encoding="utf-8"))
-    windows: Dict[str, list[int]] = {name: [] for name in models}
+    windows: Dict[str, list[Window]] = {name: [] for name in models}
     failed: Dict[str, str] = {}
     started = time.monotonic()
     with locked(arguments.lock, arguments.lock_wait):
-        for number in range(arguments.rounds):
-            for name in [name for name in models if name not in failed]:
+        for number in range(arguments.rounds * VISITS_A_ROUND):
+            usual_ns = undisturbed(windows)
+            for name in models:
+                if name in failed or len(calm(windows[name], usual_ns)) >= arguments.rounds:
+                    continue
                 spent_s = time.monotonic() - started
                 if spent_s > arguments.deadline or (number and spent_s > arguments.seconds):
                     break
                 try:
-                    median_ns = swept(arguments, arguments.models.parent / name)
-                    windows[name].append(median_ns)
+                    windows[name].append(swept(arguments, arguments.models.parent / name))
                 except Failure as failure:
                     failed[name] = failure.event["message"]
-    for name, medians in windows.items():
-        emit({"event": "swept", "model": name, "windows_ns": medians, "error": failed.get(name)})
+    usual_ns = undisturbed(windows)
+    for name, seen in windows.items():
+        counted = calm(seen, usual_ns)
+        emit(
+            {
+                "event": "swept",
+                "model": name,
+                "windows_ns": [window.median_ns for window in counted or seen],
+                "calm": len(counted),
+                "error": failed.get(name),
+            }
+        )
     emit({"event": "done"})
 
 
-def swept(arguments: argparse.Namespace, path: Path) -> int:
-    """The median of one window, in nanoseconds, of a model that is loaded for it."""
+class Window(NamedTuple):
+    """A model's median in one window, and what counting took beside it; in nanoseconds."""
+
+    median_ns: int
+    counting_ns: int
+
+
+def undisturbed(windows: Dict[str, list[Window]]) -> float:
+    """What counting takes at its best; not its one luckiest moment: one in ten was faster."""
+    taken = sorted(w.counting_ns for seen in windows.values() for w in seen)
+    return taken[len(taken) // 10] if taken else 0
+
+
+def calm(windows: list[Window], usual_ns: float) -> list[Window]:
+    """The windows beside which counting took no longer than it has to."""
+    return [window for window in windows if window.counting_ns <= CALM * usual_ns]
+
+
+def counting_ns() -> int:
+    """How long the interpreter takes to count: what slows it slows the models, too.
+
+    Another thread of the same core, a clock that went down, a neighbour on the host: on
+    virtual machines nothing else tells.
+    """
+    return min(counted(COUNTED) for _ in range(3))
+
+
+def counted(count: int) -> int:
+    """Nanoseconds of counting once."""
+    begin = time.perf_counter_ns()
+    total = 0
+    for number in range(count):
+        total += number * number
+    return time.perf_counter_ns() - begin
+
+
+def swept(arguments: argparse.Namespace, path: Path) -> Window:
+    """One window of a model that is loaded for it."""
     arguments.model = path
     runtime = loaded(arguments)
     samples = random_inputs(runtime)
     run(runtime, samples)
     step = runtime.step(samples)
     timed(step, 2, arguments.window / 4)
+    before = counting_ns()
     taken = sorted(timed(step, 5, arguments.window))
-    return taken[len(taken) // 2]
+    return Window(taken[len(taken) // 2], max(before, counting_ns()))
 
 
 def random_inputs(runtime: Any) -> list[Any]:
@@ -1075,7 +1128,7 @@ def parser() -> Parser:
     inferring.add_argument("--output-dir", type=Path, required=True)
     sweeping = command(commands, sweep)
     sweeping.add_argument("models", type=Path, help="JSON: names beside this file")
-    sweeping.add_argument("--rounds", type=int, default=4)
+    sweeping.add_argument("--rounds", type=int, default=3, help="calm windows of each model")
     sweeping.add_argument(
         "--window", type=float, default=0.012, help="seconds, per model and round"
     )
