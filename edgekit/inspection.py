@@ -35,6 +35,8 @@ _WEIGHT = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "QLinearConv": 3}
 """Where convolutions take their weight: QLinearConv behind the input, its scale and zero point."""
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_MOST_OF_A_SHAPE = 1024
+_VALUES = ("raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data")
 Tensors = Mapping[str, TensorSpec]
 
 
@@ -44,7 +46,7 @@ def inspect(source: SourceModel) -> ModelSummary:
     Raises:
         ModelError: the shape of an intermediate tensor cannot be inferred.
     """
-    model = onnx.shape_inference.infer_shapes(onnx.load(source.graph), data_prop=True)
+    model = _inferred(source.graph)
     constants = {t.name: t for t in model.graph.initializer}
     tensors = _tensors(model)
     nodes = _summaries(model, tensors, constants)
@@ -65,7 +67,7 @@ def inspect(source: SourceModel) -> ModelSummary:
 
 def size(graph: Path) -> GraphSize:
     """A graph on disk in four numbers."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(graph), data_prop=True)
+    model = _inferred(graph)
     constants = {t.name: t for t in model.graph.initializer}
     tensors = _tensors(model)
     made = [node.output[0] for node in model.graph.node if node.op_type == "Constant"]
@@ -80,6 +82,19 @@ def size(graph: Path) -> GraphSize:
         macs=macs,
         weight_bytes=sum(map(size_bytes, weights)),
     )
+
+
+def _inferred(graph: Path) -> onnx.ModelProto:
+    """The graph with every shape that can be inferred, and without the values of its weights.
+
+    Nothing here looks at them, and inference copies them twice; small ones may be shapes.
+    """
+    model = onnx.load(graph)
+    for constant in model.graph.initializer:
+        if prod(constant.dims) > _MOST_OF_A_SHAPE:
+            for values in _VALUES:
+                constant.ClearField(values)
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def size_bytes(spec: TensorSpec) -> int:

@@ -86,10 +86,11 @@ def _tried(
     one: Pass, model: onnx.ModelProto, feeds: Feeds, expected: Outputs
 ) -> tuple[onnx.ModelProto | None, str]:
     """The changed graph, or ``None`` and why the graph was left as it is (empty: no change)."""
-    before = model.SerializeToString(deterministic=True)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     try:
-        changed = one.apply(onnx.ModelProto.FromString(before))
-        if changed.SerializeToString(deterministic=True) == before:
+        changed = one.apply(copy)
+        if changed == model:
             return None, ""
         if foreign := _domains(changed) - _domains(model):
             return None, f"the graph would have needed operators of {', '.join(sorted(foreign))}"
