@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import batched
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from edgekit.datasets import Dataset, Sample
@@ -39,7 +40,7 @@ def quantize(
     """
     from ai_edge_quantizer.quantizer import Quantizer
 
-    signature, model = _signed(source)
+    signature, model = _modern(source)
     quantizer = Quantizer(model)
     _CONFIGURE[quantization.mode](quantizer, quantization)
     ranges = None
@@ -97,28 +98,36 @@ _CONFIGURE = {
 }
 
 
-def _signed(source: Path) -> tuple[str, bytes]:
-    """The key of a model's signature, and the model, given one where it has none.
+def _modern(source: Path) -> tuple[str, bytes]:
+    """The key of a model's signature, and the model as TensorFlow 2.4 and later write it.
 
-    Files from before TensorFlow 2.4 have none, and the tool calibrates by signature only.
+    Older files have no signature, and the tool calibrates by signature only; their operators
+    stand in a field of 8 bits, and the tool takes those for additions.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     content = source.read_bytes()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    if model.signatureDefs:
+    old = [code for code in model.operatorCodes if code.builtinCode < code.deprecatedBuiltinCode]
+    if model.signatureDefs and not old:
         return model.signatureDefs[0].signatureKey.decode(), content
-    graph = model.subgraphs[0]
+    for code in old:
+        code.builtinCode = code.deprecatedBuiltinCode
+    model.signatureDefs = model.signatureDefs or [_signature(model.subgraphs[0], schema)]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), _MAGIC)
+    key = model.signatureDefs[0].signatureKey
+    return key if isinstance(key, str) else key.decode(), bytes(builder.Output())
+
+
+def _signature(graph: Any, schema: ModuleType) -> Any:
+    """One that names inputs and outputs as their tensors are named."""
 
     def named(indices: Iterable[int]) -> list[Any]:
         return [schema.TensorMapT(graph.tensors[i].name.decode(), i) for i in indices]
 
-    one = schema.SignatureDefT(named(graph.inputs), named(graph.outputs), _SIGNATURE)
-    model.signatureDefs = [one]
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), _MAGIC)
-    return _SIGNATURE, bytes(builder.Output())
+    return schema.SignatureDefT(named(graph.inputs), named(graph.outputs), _SIGNATURE)
 
 
 def _calibrated(
