@@ -97,3 +97,33 @@ def test_measured_stands_beside_predicted(capsys: pytest.CaptureFixture[str]) ->
     assert "2 (1 to 3) ms 5 (4 to 6) ms 2.0 KiB chosen: the best; busy" in shown
     assert "rejected: off by 3 conv[/x]" in shown
     assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("verdict", "more", "says"),
+    [
+        ("faster", 0, "new.edgekit is faster: it takes 0.900 of the other's time"),
+        ("slower", 0, "new.edgekit is slower"),
+        ("same", 0, "there is no difference that matters"),
+        ("inconclusive", 12, "about 12 more pairs would decide"),
+        ("inconclusive", None, "more than a thousand more pairs would decide"),
+    ],
+)
+def test_a_comparison_says_its_verdict_and_how_sure_it_is(verdict, more, says, capsys):
+    row = {"runtime": {"name": "litert", "version": "2.3"}, "latency_ms": {"p50": 1.0}}
+    ratio = {"value": 0.9, "low": 0.88, "high": 0.92, "pairs": 16, "more_pairs": more}
+    terminal.show(
+        terminal.compared(
+            {
+                "target": "local",
+                "verdict": verdict,
+                "ratio": ratio,
+                "rows": [row | {"bundle": "old.edgekit"}, row | {"bundle": "new.edgekit"}],
+                "doubts": ["throttled"],
+            }
+        )
+    )
+    shown = " ".join(capsys.readouterr().out.split())
+    assert says in shown
+    assert "(99 %: 0.880 to 0.920, 16 pairs)" in shown
+    assert "disturbed: throttled" in shown

@@ -154,6 +154,15 @@ def _bench(command: Parser) -> None:
     command.add_argument("-o", "--output", type=_path, metavar="RESULT.json")
 
 
+def _compare(command: Parser) -> None:
+    command.add_argument("first", type=_path, metavar="A")
+    command.add_argument("second", type=_path, metavar="B")
+    _target(command)
+    command.add_argument(
+        "--pairs", type=int, default=16, help="how often both are measured, 8 at least (16)"
+    )
+
+
 def _toolchain(command: Parser) -> None:
     command.add_argument("action", choices=("list", "install"))
     command.add_argument("tool", nargs="?", help="one tool; all of them when left out")
@@ -195,6 +204,11 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "push a bundle, compare its golden vectors there and measure it",
         "edgekit bench model.edgekit --on ssh://pi@raspberry -o result.json",
         _bench,
+    ),
+    "compare": (
+        "measure two bundles in turn: is B faster than A, slower, the same, or undecided",
+        "edgekit compare old.edgekit new.edgekit --on ssh://pi@raspberry",
+        _compare,
     ),
     "toolchain": (
         "the tools that edgekit runs in environments of their own",

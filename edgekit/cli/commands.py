@@ -167,6 +167,23 @@ def bench(arguments: Namespace) -> Output:
     return document, partial(terminal.measured, document)
 
 
+def compare(arguments: Namespace) -> Output:
+    """``edgekit compare``."""
+    from edgekit import comparison
+
+    bundles = arguments.first, arguments.second
+    with stages() as on_stage:
+        found = comparison.compare(
+            *bundles,
+            arguments.on,
+            pairs=arguments.pairs,
+            accept_new=arguments.accept_new,
+            on_stage=on_stage,
+        )
+    document = documents.compared(*bundles, found)
+    return document, partial(terminal.compared, document)
+
+
 def toolchain(arguments: Namespace) -> Output:
     """``edgekit toolchain``."""
     chosen = [environments.find(arguments.tool)] if arguments.tool else environments.TOOLS.values()
@@ -193,6 +210,7 @@ COMMANDS: dict[str, Callable[[Namespace], Output]] = {
     "verify": verify,
     "push": push,
     "bench": bench,
+    "compare": compare,
     "toolchain": toolchain,
 }
 

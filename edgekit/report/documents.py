@@ -7,7 +7,10 @@ from typing import Any
 
 import msgspec
 
+from edgekit.benchmarking import figures
+from edgekit.comparison import Comparison
 from edgekit.domain import (
+    BenchmarkResult,
     Calibration,
     Candidate,
     Deployment,
@@ -149,6 +152,29 @@ def verified(path: str, sha256: str, manifest: Manifest) -> Document:
 def pushed(deployment: Deployment) -> Document:
     """A push."""
     return {**plain(deployment)}
+
+
+def compared(first: Path, second: Path, found: Comparison) -> Document:
+    """A comparison: the ``verdict`` on the second bundle, ``ratio``, and a row for each bundle."""
+    turns = ((first, found.first), (second, found.second))
+    return {
+        "target": found.first[0].target,
+        "device": plain(found.first[0].device),
+        "verdict": found.ratio.verdict.value,
+        "ratio": plain(found.ratio),
+        "rows": [_turns(path, results) for path, results in turns],
+        "doubts": list(found.doubts),
+    }
+
+
+def _turns(path: Path, results: tuple[BenchmarkResult, ...]) -> Document:
+    samples = [process.samples_ns for turn in results for process in turn.processes]
+    return {
+        "bundle": str(path),
+        "bundle_sha256": results[0].bundle_sha256,
+        "runtime": plain(results[0].runtime),
+        "latency_ms": plain(figures(samples)),
+    }
 
 
 def recipe(chosen: Recipe) -> Document:

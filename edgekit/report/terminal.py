@@ -332,6 +332,36 @@ def pushed(deployment: Deployment) -> RenderableType:
     )
 
 
+def compared(document: Mapping[str, Any]) -> RenderableType:
+    """A comparison: both medians, the ratio with its interval, the verdict in words."""
+    table = Table("bundle", "runtime", "median", box=box.SIMPLE, title=document["target"])
+    for row in document["rows"]:
+        runtime, median = row["runtime"], milliseconds(row["latency_ms"]["p50"])
+        table.add_row(row["bundle"], f"{runtime['name']} {runtime['version']}", median)
+    return Group(table, *(Text(printable(line)) for line in _verdict(document)))
+
+
+_SAID = {
+    "faster": "{second} is faster",
+    "slower": "{second} is slower",
+    "same": "there is no difference that matters",
+    "inconclusive": "undecided",
+}
+
+
+def _verdict(document: Mapping[str, Any]) -> Iterator[str]:
+    ratio, second = document["ratio"], document["rows"][1]["bundle"]
+    yield (
+        f"{_SAID[document['verdict']].format(second=second)}: it takes {ratio['value']:.3f} of the "
+        f"other's time (99 %: {ratio['low']:.3f} to {ratio['high']:.3f}, {ratio['pairs']} pairs)"
+    )
+    more = ratio["more_pairs"]
+    if document["verdict"] == "inconclusive":
+        about = f"about {more} more pairs" if more else "more than a thousand more pairs"
+        yield f"{about} would decide (`--pairs`)"
+    yield from (f"disturbed: {why}" for why in document["doubts"])
+
+
 def measured(document: Mapping[str, Any]) -> RenderableType:
     """A benchmark: the figures, how sure they are, and where they were taken."""
     latency, device_ = document["latency_ms"], document["device"]

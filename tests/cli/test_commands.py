@@ -7,10 +7,14 @@ import json
 import subprocess
 import sys
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from msgspec import structs
+from onnx import TensorProto, helper, numpy_helper
 
 from edgekit import calibrations
 from edgekit.planning import rates
@@ -18,7 +22,17 @@ from tests.cli.conftest import DATA, Edgekit
 from tests.paths import DIGITS_MODEL
 
 REFERENCE = rates._reference()[0]
-COMMANDS = ("devices", "inspect", "plan", "build", "verify", "push", "bench", "toolchain")
+COMMANDS = (
+    "devices",
+    "inspect",
+    "plan",
+    "build",
+    "verify",
+    "push",
+    "bench",
+    "compare",
+    "toolchain",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -163,6 +177,41 @@ def test_push_and_bench_here(edgekit: Edgekit, digits_bundle: Path, tmp_path: Pa
     assert document["bundle_sha256"] == pushed["bundle_sha256"]
     assert document["energy_mj"] is None
     assert json.loads(result.read_text())["latency_ms"] == document["latency_ms"]
+
+
+def test_compare_says_which_is_faster(edgekit: Edgekit, tmp_path: Path) -> None:
+    narrow = ("--device", "raspberry-pi-5", "--format", "onnxruntime", "--precision", "float32")
+    quick, slow = tmp_path / "quick.edgekit", tmp_path / "slow.edgekit"
+    for out, depth in ((quick, 2), (slow, 4)):
+        onnx.save(_chain(depth), tmp_path / "chain.onnx")
+        assert edgekit("build", tmp_path / "chain.onnx", *narrow, "-o", out).code == 0
+    here = ("--on", f"local:{tmp_path / 'device'}", "--pairs", "8")
+    found = edgekit("compare", quick, slow, *here, "--json").json
+    assert found["verdict"] == "slower"
+    assert found["ratio"]["low"] > 1.01
+    assert [row["bundle"] for row in found["rows"]] == [str(quick), str(slow)]
+    assert found["rows"][0]["latency_ms"]["p50"] < found["rows"][1]["latency_ms"]["p50"]
+    few = edgekit("compare", quick, slow, "--pairs", "7", "--json")
+    assert (few.code, few.error["kind"]) == (2, "usage")
+
+
+def _chain(depth: int) -> onnx.ModelProto:
+    """Convolutions one after another: twice the depth takes twice the time."""
+    weight = np.random.default_rng(0).normal(0, 0.1, (32, 32, 3, 3)).astype(np.float32)
+    names = [f"t{number}" for number in range(depth + 1)]
+    nodes = [
+        helper.make_node("Conv", [one, "w"], [other], pads=[1] * 4)
+        for one, other in pairwise(names)
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32, 48, 48])
+        for name in (names[0], names[-1])
+    ]
+    graph = helper.make_graph(
+        nodes, "chain", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")]
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
 def test_toolchain_lists_what_it_runs(edgekit: Edgekit) -> None:

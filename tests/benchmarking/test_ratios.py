@@ -1,0 +1,73 @@
+"""Verdicts: equal is never called different, five percent are found, an outlier decides nothing."""
+
+from math import exp
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from edgekit.benchmarking.ratios import FEWEST, Verdict, _signed_ranks, compared, interval
+
+
+def pairs(ratio, count=16, noise=0.03, seed=0):
+    random = np.random.default_rng(seed)
+    drift = np.cumsum(random.normal(0, 0.05, count))
+    first, second = (random.normal(0, noise, count) for _ in range(2))
+    return [(exp(d + a), exp(d + b) * ratio) for d, a, b in zip(drift, first, second, strict=True)]
+
+
+def test_equal_is_never_called_different():
+    verdicts = {compared(pairs(1.0, seed=seed)).verdict for seed in range(300)}
+    assert verdicts <= {Verdict.SAME, Verdict.INCONCLUSIVE}
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.05, Verdict.SLOWER), (0.95, Verdict.FASTER)])
+def test_five_percent_are_found(ratio, verdict):
+    found = [compared(pairs(ratio, noise=0.015, seed=seed)).verdict for seed in range(100)]
+    assert found.count(verdict) >= 95
+    assert set(found) <= {verdict, Verdict.INCONCLUSIVE}
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    held = 0
+    for _ in range(1000):
+        low, high = interval(random.standard_t(3, 12))[1:]
+        held += low <= 0 <= high
+    assert held >= 980
+
+
+def test_an_outlier_decides_nothing():
+    calm = pairs(1.0, noise=0.002)
+    disturbed = [*calm[:-1], (1.0, 50.0)]
+    assert compared(disturbed).verdict is Verdict.SAME
+    assert compared(disturbed).value == pytest.approx(compared(calm).value, rel=0.01)
+
+
+def test_what_is_missing_is_said():
+    open_ = compared(pairs(1.03, noise=0.05))
+    assert open_.verdict is Verdict.INCONCLUSIVE
+    assert open_.low < 1.03 < open_.high
+    more = open_
+    while more.more_pairs:
+        more = compared(pairs(1.03, count=more.pairs + more.more_pairs, noise=0.05))
+    assert more.verdict is Verdict.SLOWER
+    assert more.pairs < 500
+    hopeless = compared([(1.0, exp(0.015 + side * 0.3)) for side in (-1, 1) * 8])
+    assert hopeless.verdict is Verdict.INCONCLUSIVE
+    assert hopeless.more_pairs is None
+
+
+def test_the_distribution_is_the_signed_rank_statistics():
+    """scipy counts the same: of 10 values the lower 0.5 % end at 3 (Wilcoxon's table)."""
+    chances = _signed_ranks(10)
+    assert chances.sum() == pytest.approx(1)
+    assert np.cumsum(chances)[3] <= 0.005 < np.cumsum(chances)[4]
+    values = np.random.default_rng(2).normal(0.3, 1, 10)
+    tested = stats.wilcoxon(values, method="exact", alternative="greater")
+    assert np.cumsum(chances[::-1])[55 - int(tested.statistic)] == pytest.approx(tested.pvalue)
+
+
+def test_the_fewest_pairs_have_an_interval():
+    low, high = interval(np.arange(FEWEST, dtype=float))[1:]
+    assert (low, high) == (0, FEWEST - 1)
