@@ -251,11 +251,10 @@ def _write(
 
     recipe, artifact = passed.candidate.recipe, passed.artifact
     spec = FORMATS[recipe.format]
-    for name in artifact.files:
+    files = {name: passed.folder / name for name in artifact.files}
+    for name, path in {**files, **resources.runner_files(recipe.format)}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(passed.folder / name, folder / name)
-    shutil.copyfile(resources.runner(), folder / bundle.RUNNER)
-    shutil.copyfile(resources.folder("runtime_stubs") / "LICENSE", folder / "LICENSE.runner")
+        shutil.copyfile(path, folder / name)
     golden = write_golden(bench.reference, artifact, passed.outputs, recipe, folder)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,

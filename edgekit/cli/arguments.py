@@ -21,6 +21,7 @@ PRECISIONS = (
 )
 FORMATS = ("litert", "onnxruntime", "coreml")
 DIAGNOSED = ("litert", "onnxruntime")
+COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 
@@ -145,6 +146,12 @@ def _bench(command: Parser) -> None:
         "--deadline", type=float, metavar="S", help="for all of it (15 minutes more than asked for)"
     )
     how.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
+    apple = command.add_argument_group("Core ML, on a Mac with Xcode")
+    apple.add_argument("--compute-units", choices=COMPUTE_UNITS, help="(the recipe's)")
+    apple.add_argument(
+        "--attached", metavar="NAME",
+        help="the iPhone attached to that Mac, by name or identifier; `any` for the only one",
+    )  # fmt: skip
     command.add_argument("--device-python", metavar="PATH", help="the Python to use there")
     command.add_argument("-o", "--output", type=_path, metavar="RESULT.json")
 

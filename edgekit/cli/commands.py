@@ -144,6 +144,8 @@ def bench(arguments: Namespace) -> Output:
         processes=arguments.processes,
         threads=arguments.threads,
         cpu_only=arguments.cpu,
+        compute_units=arguments.compute_units,
+        attached=arguments.attached,
         deadline_s=arguments.deadline,
     )
     with stages() as on_stage:

@@ -10,6 +10,7 @@ from edgekit.domain.artifact import (
     Measured,
     Outcome,
     OutputFidelity,
+    Picture,
     TensorBinding,
     ValidationReport,
 )
@@ -47,6 +48,7 @@ from edgekit.domain.measurement import (
     DeviceFacts,
     DeviceRuntimeFound,
     GoldenResult,
+    Placement,
     ProcessSamples,
     Target,
 )
@@ -108,6 +110,8 @@ __all__ = [
     "NodeSummary",
     "Outcome",
     "OutputFidelity",
+    "Picture",
+    "Placement",
     "Plan",
     "Power",
     "PowerMode",

@@ -21,6 +21,20 @@ class AffineQuantization(Struct, frozen=True, forbid_unknown_fields=True):
     zero_point: int
 
 
+class Picture(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An input that takes a picture of bytes: ``source = scale * pixel + bias``.
+
+    Attributes:
+        colours: ``rgb``, ``bgr`` or ``gray``: the order of the source's channels.
+        scale: for each channel.
+        bias: for each channel.
+    """
+
+    colours: str
+    scale: tuple[float, ...]
+    bias: tuple[float, ...]
+
+
 class TensorBinding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How one input or output of the artifact relates to the source's.
 
@@ -30,6 +44,7 @@ class TensorBinding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         permutation: ``artifact_array = source_array.transpose(permutation)``.
         layout: the meaning of the artifact's axes (``NHWC``, ``NCHW``); ``None``: as the source.
         quantization: set when the artifact's tensor is an integer for a real value.
+        image: set when the artifact takes a picture, whose bytes come in the source's layout.
     """
 
     source: TensorSpec
@@ -37,6 +52,7 @@ class TensorBinding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     permutation: tuple[int, ...]
     layout: str | None = None
     quantization: AffineQuantization | None = None
+    image: Picture | None = None
 
 
 class Artifact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

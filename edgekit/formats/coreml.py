@@ -263,6 +263,6 @@ SPEC = FormatSpec(
     make=make,
     host_runtime=RUNTIME,
     infer=infer,
-    modules={},
+    modules={RUNTIME: RUNTIME},
     tools=("coremltools", "numpy", "onnx", "onnxruntime", "onnxsim"),
 )
