@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from edgekit import benchmarking, calibrations, field, pipeline, profiles, store
 from edgekit.benchmarking import LatencyFigures, Settings
-from edgekit.domain import BenchmarkResult, Explanation, Goal, ModelSummary, Plan
+from edgekit.domain import BenchmarkResult, Explanation, Goal, Interface, ModelSummary, Plan
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
 from edgekit.sources.live import ExampleInputs, written
@@ -97,6 +97,7 @@ def build(
     calibration: str | Path | Arrays | None = None,
     evaluate: str | Path | tuple[Arrays, ArrayLike] | None = None,
     metric: str | None = None,
+    interface: Interface | None = None,
 ) -> Built:
     """Build a bundle for a plan's device and goal.
 
@@ -109,6 +110,8 @@ def build(
             several inputs).
         evaluate: a ``.npz``, or samples and labels.
         metric: its name; ``None`` chooses by the labels.
+        interface: pictures as inputs and labels of classes, for Core ML:
+            ``Interface(pictures={"x": Picture(colours="rgb", scale=(1 / 255,))}, labels=(...))``.
 
     Raises:
         EdgekitError: as ``pipeline.build``.
@@ -125,6 +128,7 @@ def build(
             calibration=calibration_file,
             evaluation=evaluation_file,
             metric=metric,
+            interface=interface or Interface(),
         )
         return pipeline.build(request, output, cache=store.default_root())
 

@@ -207,7 +207,11 @@ def outputs(job: dict[str, Any]) -> tuple[list[Any], list[Any], dict[str, Any]]:
         mil.evaluate(loaded, dict(zip(names[0], sample, strict=True)))
         for sample in zip(*given, strict=True)
     ]
-    stacks = [np.stack([each[name] for each in found]) for name in names[1]]
+    # A classifier's scores come without the first axis.
+    stacks = [
+        np.stack([each[name] for each in found]).reshape(stored.shape)
+        for name, stored in zip(names[1], wanted, strict=True)
+    ]
     return [stack * STATE.get("skew", 1) for stack in stacks], wanted, manifest
 
 

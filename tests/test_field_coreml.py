@@ -14,7 +14,7 @@ import pytest
 from edgekit import bundle as bundles
 from edgekit import field, pipeline, profiles
 from edgekit.benchmarking import Settings, as_json, load, save
-from edgekit.domain import BenchmarkResult, Format, Goal, Placement
+from edgekit.domain import BenchmarkResult, Format, Goal, Interface, Picture, Placement
 from edgekit.errors import (
     DeviceError,
     DeviceRuntimeMissing,
@@ -47,7 +47,7 @@ PLACED = Placement(
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network's bundle for an iPhone."""
+    """A small classifier of pictures, bundled for an iPhone."""
     folder = tmp_path_factory.mktemp("coreml")
     model = folder / "net.onnx"
     models.save(models.conv_net(), model)
@@ -55,6 +55,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=model,
         profile=profiles.find("iphone-15-pro"),
         goal=Goal(),
+        interface=Interface(
+            pictures={"x": Picture(colours="bgr", scale=(1 / 64,), bias=(-1.0, -2.0, -3.0))},
+            labels=("a", "b", "c", "d", "e"),
+        ),
         choice=Choice(calibration=False, formats=(Format.COREML,), precisions=("float16",)),
     )
     return pipeline.build(request, folder / "net.edgekit").path
@@ -141,8 +145,8 @@ class TestOnTheMac:
         assert first.placement == msgspec.structs.replace(PLACED, compute_units="cpuOnly")
         assert second.placement == Placement(compute_units="cpuAndGPU", operations=None)
         assert "does not tell which operation runs where" in terminal_text(second)
-        assert first.valid
-        assert (second.why_invalid or "").startswith("throttled")
+        assert "the firmware reports" not in (first.why_invalid or "")
+        assert second.why_invalid == "throttled: the firmware reports 0x2"
         assert len(mac.called("xcrun", "swift", "build")) == 2  # the build, and where it went
         assert list((tmp_path / "work" / "staging").iterdir()) == []  # nothing is left behind
 
@@ -298,4 +302,4 @@ def test_the_bundle_holds_what_measures_it(bundle: Path) -> None:
             opened.files
         )
         golden = np.load(opened.root / opened.manifest.golden.inputs[0])
-    assert golden.dtype in (np.float16, np.float32)
+    assert (golden.dtype, golden.shape[1:]) == (np.uint8, (8, 8, 3))

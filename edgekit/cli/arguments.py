@@ -111,6 +111,15 @@ def _build(command: Parser) -> None:
         "--metric",
         help="top1, cosine, mae, auc or module:function; by default chosen by the labels",
     )
+    shown = command.add_argument_group("what an application sees (Core ML)")
+    shown.add_argument(
+        "--image-input", action="append", default=[], metavar="NAME=rgb,scale=S,bias=B",
+        help="an input is a picture: rgb, bgr or gray, and the model's input is scale * pixel + "
+        "bias, with one number or one for each channel (0.5/0.5/0.5)",
+    )  # fmt: skip
+    shown.add_argument(
+        "--labels", type=_path, metavar="FILE", help="the names of the classes, one on a line"
+    )
     contest = command.add_argument_group("measuring")
     contest.add_argument(
         "--measure", action="store_true",

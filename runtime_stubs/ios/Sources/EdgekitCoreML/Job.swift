@@ -62,13 +62,6 @@ struct Manifest: Decodable {
 
     struct Binding: Decodable {
         let artifact: Tensor
-        /// Set where an input is a picture.
-        let image: Picture?
-    }
-
-    struct Picture: Decodable {
-        /// `rgb`, `bgr` or `gray`: the order of a golden picture's channels.
-        let colours: String
     }
 
     struct Tensor: Decodable {

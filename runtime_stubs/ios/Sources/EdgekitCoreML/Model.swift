@@ -50,8 +50,7 @@ final class Model {
                 throw Failure("bundle", "the model takes no \(name), which the manifest lists")
             }
             if let image = description.imageConstraint {
-                let colours = binding.image?.colours ?? ""
-                values[name] = MLFeatureValue(pixelBuffer: try picture(sample, colours, image))
+                values[name] = MLFeatureValue(pixelBuffer: try picture(sample, image))
             } else {
                 values[name] = MLFeatureValue(multiArray: try multiArray(sample))
             }
@@ -157,12 +156,12 @@ private func numbers(of array: MLMultiArray) throws -> [Double] {
     return array.withUnsafeBytes { buffer in places.map { element.number(at: $0, in: buffer) } }
 }
 
-/// A picture from bytes in the order channel, row, column, its colours as the model takes them.
-private func picture(_ sample: Sample, _ colours: String, _ image: MLImageConstraint) throws -> CVPixelBuffer {
+/// A picture from bytes in the order row, column, and red, green, blue; or row, column of grey.
+private func picture(_ sample: Sample, _ image: MLImageConstraint) throws -> CVPixelBuffer {
     let (width, height) = (image.pixelsWide, image.pixelsHigh)
-    // Where a pixel of the buffer has red, green and blue, in the order of the sample's channels.
-    let places = ["rgb": [2, 1, 0], "bgr": [0, 1, 2], "gray": [0]][colours] ?? []
-    guard sample.element == .uint8, !places.isEmpty, sample.data.count == places.count * width * height else {
+    // Where a pixel of the buffer has what the sample has first, second and third.
+    let places = sample.shape.count == 2 ? [0] : [2, 1, 0]
+    guard sample.element == .uint8, sample.data.count == places.count * width * height else {
         throw Failure("bundle", "a golden picture is not \(width) by \(height) pixels of bytes")
     }
     let isGray = places.count == 1
@@ -185,7 +184,7 @@ private func picture(_ sample: Sample, _ colours: String, _ image: MLImageConstr
             let pixel = pixels + row * rowBytes + column * pixelBytes
             if !isGray { pixel[3] = 255 }
             for (channel, place) in places.enumerated() {
-                pixel[place] = bytes[(channel * height + row) * width + column]
+                pixel[place] = bytes[(row * width + column) * places.count + channel]
             }
         }
     }
