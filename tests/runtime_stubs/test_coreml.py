@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,6 +95,22 @@ def test_a_folders_digest_is_the_packages(runner: ModuleType, tmp_path: Path) ->
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     assert runner.digest(tmp_path) == digest(tmp_path)
+
+
+def test_a_package_that_changed_is_not_measured(runner: ModuleType, tmp_path: Path) -> None:
+    part = tmp_path / "m.mlpackage" / "Data" / "weights.bin"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"weights")
+    manifest = {
+        "artifact": {"path": "m.mlpackage", "parts": ["Data/weights.bin"], "extra_files": []},
+        "golden": {"inputs": [], "outputs": []},
+        "digests": {"m.mlpackage/Data/weights.bin": hashlib.sha256(b"weights").hexdigest()},
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    runner.runner.check_what_counts(tmp_path)
+    part.write_bytes(b"Weights")
+    with pytest.raises(runner.Failure, match=r"weights\.bin is not what was bundled"):
+        runner.runner.check_what_counts(tmp_path)
 
 
 @pytest.mark.parametrize("said", ["xcrun: error: invalid active developer path (/Library", "odd"])
