@@ -294,19 +294,20 @@ class Parts(runner.Parts):
         """Run a tool to its end, and return what it said; it dies with this process."""
         pipe = subprocess.PIPE
         try:
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
             )
         except FileNotFoundError:
             raise Failure(*NO_XCODE) from None
         try:
-            stdout, stderr = self._process.communicate(timeout=TOOL_S)
+            stdout, stderr = process.communicate(timeout=TOOL_S)
         except subprocess.TimeoutExpired:
             raise Failure(kind, f"{doing} took more than {TOOL_S:g} s") from None
         finally:
             self.kill()
+            self._process = None
         said = stdout.decode("utf-8", "replace")
-        if self._process.returncode != 0:
+        if process.returncode != 0:
             complaint = stderr.decode("utf-8", "replace").strip() or said.strip()
             check_trouble(complaint)
             raise Failure(kind, f"{doing} failed: {complaint[-SAID_BYTES:] or 'no reason given'}")

@@ -301,3 +301,17 @@ def test_pruning_takes_the_smallest() -> None:
 )
 def test_the_oldest_system_decides(versions: str, os: str, release: int | None) -> None:
     assert releases.release(versions, os) == release
+
+
+@pytest.mark.parametrize(
+    ("made_for", "mac"),
+    [
+        (">=17.0", ">=14"),
+        (">=16.4,<18", ">=13"),
+        (">=18.1", ">=15"),
+        (">=14.0", ">=14"),
+        ("", ">=13"),
+    ],
+)
+def test_the_mac_that_loads_what_is_made_for_a_phone(made_for: str, mac: str) -> None:
+    assert releases.on_a_mac(made_for) == mac
