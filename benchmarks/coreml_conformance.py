@@ -5,7 +5,9 @@ must know an operand when the model is built (a weight, a list of axes), the cas
 values for all operands but the first are made constants. A case that is refused says why; a
 case that gives something else than onnx expects is wrong.
 
-    python benchmarks/coreml_conformance.py [--only PREFIX] [--workers 2]
+    python benchmarks/coreml_conformance.py [--only PREFIX] [--workers 2] [--write]
+
+``--write`` keeps the result, operator by operator, as the table of what Core ML takes.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ from typing import Any
 import numpy as np
 from _common import Goal, finish
 
+from edgekit.domain import Format
+from edgekit.formats import support
+
 _TYPES = ("float32", "float16", "int32", "int64", "bool")
 _RELEASE = 18
 
@@ -50,6 +55,12 @@ BEYOND = (
 """Reasons for which no ML Program could hold a case: pools have no dilations and give no places,
 tensors have five axes."""
 
+SILENT = frozenset(
+    {"optional inputs left out of the data", "no inputs", "tensors without axes", "empty tensors"}
+    | {"more than five axes", "integers beyond 32 bits"}
+)
+"""What keeps a case from being tried, and says nothing of its operator."""
+
 _CHUNK = 16
 _MAX_RANK = 5
 
@@ -60,6 +71,7 @@ class Result:
 
     case: str
     operator: str
+    type: str
     outcome: str
     why: str = ""
 
@@ -88,9 +100,9 @@ def judged(names: list[str]) -> list[Result]:
 def _judged(case: Any) -> Result:
     from edgekit.errors import ConversionFailed, ToolError
 
-    operator = _operator(case)
+    what = case.name, _operator(case), _type(case)
     if reason := _out_of_reach(case):
-        return Result(case.name, operator, "out of reach", reason)
+        return Result(*what, "out of reach", reason)
     try:
         try:
             found = _difference(case, fixed=False)
@@ -101,11 +113,11 @@ def _judged(case: Any) -> Result:
         lacking = next((op for op in LACKING if reason.startswith(f"{op} ")), None)
         beyond = lacking or any(words in reason for words in BEYOND)
         outcome = "out of reach" if beyond else "refused"
-        return Result(case.name, operator, outcome, reason)
+        return Result(*what, outcome, reason)
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
-        return Result(case.name, operator, "crashed", said[:300])
-    return Result(case.name, operator, "wrong" if found else "passed", found or "")
+        return Result(*what, "crashed", said[:300])
+    return Result(*what, "wrong" if found else "passed", found or "")
 
 
 def _operator(case: Any) -> str:
@@ -117,6 +129,15 @@ def _operator(case: Any) -> str:
     return (
         f"{name} (expanded)" if case.name.endswith("_expanded") or "expanded" in case.name else name
     )
+
+
+def _type(case: Any) -> str:
+    """NumPy's name of the type of the case's first input; empty where that is no tensor."""
+    from onnx import helper
+
+    first = case.model.graph.input[0].type.tensor_type.elem_type if case.model.graph.input else 0
+    known = first in helper.get_all_tensor_dtypes()
+    return str(helper.tensor_dtype_to_np_dtype(first).name) if known else ""
 
 
 def _out_of_reach(case: Any) -> str | None:
@@ -236,6 +257,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases whose name begins so")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="keep the result as edgekit's table")
     asked = parser.parse_args()
     names = [case.name for case in cases() if case.name.startswith(asked.only)]
     results = list(_all(names, asked.workers))
@@ -268,7 +290,27 @@ def main() -> int:
             0,
         ),
     ]
+    if asked.write:
+        support.write(Format.COREML, _table(results))
     return finish("coreml-conformance", figures, goals)
+
+
+def _table(results: list[Result]) -> support.Operators:
+    """By operator and type: how many cases were tried, how many passed, why others did not."""
+    seen: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        told = result.outcome != "out of reach" or result.why not in SILENT
+        if told and result.type and result.operator[0].isupper():
+            seen[result.operator, result.type].append(result)
+    table: defaultdict[str, dict[str, support.Tried]] = defaultdict(dict)
+    for (operator, type_), found in sorted(seen.items()):
+        reasons = Counter(r.why for r in found if r.outcome != "passed")
+        table[operator][type_] = support.Tried(
+            tried=len(found),
+            passed=sum(r.outcome == "passed" for r in found),
+            reason=reasons.most_common(1)[0][0] if reasons else "",
+        )
+    return table
 
 
 if __name__ == "__main__":

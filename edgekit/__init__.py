@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from edgekit.contest import Terms as Terms
     from edgekit.domain import BenchmarkResult as BenchmarkResult
     from edgekit.domain import Goal as Goal
+    from edgekit.domain import Interface as Interface
+    from edgekit.domain import Picture as Picture
     from edgekit.domain import Plan as Plan
     from edgekit.domain import Prefer as Prefer
     from edgekit.errors import EdgekitError as EdgekitError
@@ -46,6 +48,8 @@ _PUBLIC = {
     "Terms": "edgekit.contest",
     "BenchmarkResult": "edgekit.domain",
     "Goal": "edgekit.domain",
+    "Interface": "edgekit.domain",
+    "Picture": "edgekit.domain",
     "Plan": "edgekit.domain",
     "Prefer": "edgekit.domain",
     "EdgekitError": "edgekit.errors",

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from edgekit import benchmarking, calibrations, contest, field, pipeline, profiles, store
 from edgekit.benchmarking import LatencyFigures, Settings
 from edgekit.contest import Terms
-from edgekit.domain import BenchmarkResult, Explanation, Goal, ModelSummary, Plan
+from edgekit.domain import BenchmarkResult, Explanation, Goal, Interface, ModelSummary, Plan
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
 from edgekit.sources.live import ExampleInputs, written
@@ -113,6 +113,7 @@ def build(
     calibration: str | Path | Arrays | None = None,
     evaluate: str | Path | tuple[Arrays, ArrayLike] | None = None,
     metric: str | None = None,
+    interface: Interface | None = None,
     measure: Terms | None = None,
 ) -> Built:
     """Build a bundle for a plan's device and goal.
@@ -126,6 +127,8 @@ def build(
             several inputs).
         evaluate: a ``.npz``, or samples and labels.
         metric: its name; ``None`` chooses by the labels.
+        interface: pictures as inputs and labels of classes, for Core ML:
+            ``Interface(pictures={"x": Picture(colours="rgb", scale=(1 / 255,))}, labels=(...))``.
         measure: build the best few, measure them in turn and keep the measured best;
             ``None``: the plan's order decides.
 
@@ -144,6 +147,7 @@ def build(
             calibration=calibration_file,
             evaluation=evaluation_file,
             metric=metric,
+            interface=interface or Interface(),
         )
         if measure:
             return contest.build(request, output, measure, cache=store.default_root())

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit import fingerprint, resources, store
+from edgekit.domain import Format
 from edgekit.toolchain.environments import TOOLS
 
 _TOOLS = (
@@ -37,7 +38,7 @@ def entry(model: Path, request: msgspec.Struct, data: Iterable[Path | None]) -> 
         msgspec.json.encode(_without_paths(request), order="deterministic"),
         *("" if path is None else digest(path) for path in data),
         fingerprint.code(),
-        resources.runner().read_bytes(),
+        *(path.read_bytes() for f in Format for path in resources.runner_files(f).values()),
         msgspec.json.encode(fingerprint.versions(_TOOLS), order="deterministic"),
         *(tool.requirements.read_bytes() for tool in TOOLS.values()),
     ]

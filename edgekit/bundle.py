@@ -24,7 +24,6 @@ from edgekit.domain import SCHEMA_VERSION, Manifest
 from edgekit.errors import BundleError
 
 MANIFEST = "manifest.json"
-RUNNER = "edgekit_runner.py"
 SUFFIX = ".edgekit"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024

@@ -11,8 +11,8 @@ from edgekit.benchmarking import Settings
 from edgekit.devices import Transport, connect, parse
 from edgekit.devices.probe import choose, probe
 from edgekit.devices.push import push as push_bundle
-from edgekit.domain import BenchmarkResult, Deployment, DeviceFacts
-from edgekit.errors import DeviceRuntimeMissing
+from edgekit.domain import BenchmarkResult, Deployment, DeviceFacts, Format, Manifest, coreml
+from edgekit.errors import DeviceRuntimeMissing, UsageError
 from edgekit.observer import OnStage, silent
 
 Visit = Callable[[Settings], BenchmarkResult]
@@ -108,10 +108,11 @@ def visiting(
         on_stage("connect", str(target))
         with connect(target, accept_new=accept_new) as transport:
             on_stage("probe", str(target))
-            facts, runtime = choose(probe(transport, python=python), opened.manifest.runtimes)
+            facts, runtime = choose(probe(transport, python=python), _wanted(opened.manifest))
             deployment = _pushed(transport, opened, on_stage)
 
             def visit(settings: Settings) -> BenchmarkResult:
+                _check_settings(opened.manifest, settings)
                 on_stage("benchmark", f"{runtime.name} {runtime.version}")
                 return benchmarking.benchmark(
                     transport,
@@ -132,8 +133,27 @@ def _check_runner(opened: bundle.Bundle) -> None:
     if not manifest.runtimes:
         raise DeviceRuntimeMissing(
             f"no runtime that the runner drives runs {manifest.artifact.format.value}",
-            "measure it in Xcode; `edgekit verify` and the bundle's manifest say what it gives",
+            "build it anew, for a device whose profile has the runtime",
         )
+
+
+def _wanted(manifest: Manifest) -> dict[str, str]:
+    """The runtimes that will do where it is measured: a Mac counts its systems otherwise."""
+    if manifest.artifact.format is not Format.COREML:
+        return manifest.runtimes
+    return {name: coreml.on_a_mac(versions) for name, versions in manifest.runtimes.items()}
+
+
+def _check_settings(manifest: Manifest, settings: Settings) -> None:
+    if manifest.artifact.format is Format.COREML:
+        return
+    for option in ("compute_units", "attached"):
+        if getattr(settings, option) is not None:
+            name = f"--{option.replace('_', '-')}"
+            raise UsageError(
+                f"{name} is for Core ML; the bundle holds {manifest.artifact.format.value}",
+                f"leave {name} out",
+            )
 
 
 def _pushed(transport: Transport, opened: bundle.Bundle, on_stage: OnStage) -> Deployment:

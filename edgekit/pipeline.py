@@ -22,12 +22,13 @@ from edgekit.domain import (
     Format,
     Goal,
     GraphSize,
+    Interface,
     Manifest,
     ModelSummary,
     Plan,
     Recipe,
 )
-from edgekit.errors import BundleError, DataError, InputError, ModelError
+from edgekit.errors import BundleError, DataError, InputError, ModelError, UsageError
 from edgekit.observer import OnStage, silent
 from edgekit.planning import Choice, explain, plan
 from edgekit.toolchain import isolation
@@ -36,6 +37,7 @@ from edgekit.toolchain.process import Limits
 if TYPE_CHECKING:
     from edgekit import trials
     from edgekit.diagnosis import Obstacle
+    from edgekit.sources import SourceModel
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -55,6 +57,7 @@ class Request(Struct, frozen=True, kw_only=True):
         metric: its name; ``None`` chooses by the labels.
         plan: made before; ``None``: made from the goal and the choice.
         basis: what predictions rest on.
+        interface: what an application is to see of the model; for Core ML only.
     """
 
     model: Path
@@ -68,6 +71,7 @@ class Request(Struct, frozen=True, kw_only=True):
     metric: str | None = None
     plan: Plan | None = None
     basis: Basis = Basis()
+    interface: Interface = Interface()
 
 
 class Built(Struct, frozen=True, kw_only=True):
@@ -151,6 +155,20 @@ def _planned(request: Request, summary: ModelSummary) -> Plan:
     return request.plan
 
 
+def _check_interface(request: Request, made: Plan, source: SourceModel) -> None:
+    """Pictures and labels fit the model, and are for a format that tells an application of them."""
+    from edgekit.formats import coreml_interface
+
+    others = {c.recipe.format.value for c in made.candidates} - {Format.COREML.value}
+    if request.interface != Interface() and others:
+        raise UsageError(
+            f"pictures and labels are for Core ML packages; {request.profile.name} may get "
+            + " or ".join(sorted(others)),
+            "leave them out, or choose a device that takes Core ML, with --format coreml",
+        )
+    coreml_interface.check(request.interface, source.inputs, source.outputs)
+
+
 def build(
     request: Request,
     destination: Path,
@@ -230,8 +248,10 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
         summary = inspection.inspect(source)
         on_stage("plan", request.profile.name)
         made = _planned(request, summary)
+        _check_interface(request, made, source)
         on_stage("reference", f"running {source.name} itself")
-        reference = validation.reference(source, evaluation, calibration, work)
+        pictures = request.interface.pictures
+        reference = validation.reference(source, evaluation, calibration, work, pictures)
         bench = trials.Bench(
             plan=made,
             summary=summary,
@@ -241,6 +261,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
             cache=root,
             mobile=request.profile.family in _MOBILE,
             device=request.profile,
+            interface=request.interface,
         )
         passed = trials.first_that_passes(bench, work, on_stage)
         _write(folder, request.profile, bench, passed)
@@ -255,11 +276,10 @@ def _write(
 
     recipe, artifact = passed.candidate.recipe, passed.artifact
     spec = FORMATS[recipe.format]
-    for name in artifact.files:
+    files = {name: passed.folder / name for name in artifact.files}
+    for name, path in {**files, **resources.runner_files(recipe.format)}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(passed.folder / name, folder / name)
-    shutil.copyfile(resources.runner(), folder / bundle.RUNNER)
-    shutil.copyfile(resources.folder("runtime_stubs") / "LICENSE", folder / "LICENSE.runner")
+        shutil.copyfile(path, folder / name)
     golden = write_golden(bench.reference, artifact, passed.outputs, recipe, folder)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgekit.domain import Format
+
+RUNNERS = {
+    Format.LITERT: "edgekit_runner.py",
+    Format.ONNXRUNTIME: "edgekit_runner.py",
+    Format.COREML: "ios/edgekit_coreml.py",
+}
+"""What drives a benchmark on the device, by its name in a bundle."""
+
 
 def folder(name: str) -> Path:
     """The folder ``device_profiles`` or ``runtime_stubs``, from a wheel or from a clone."""
@@ -14,3 +23,14 @@ def folder(name: str) -> Path:
 def runner() -> Path:
     """The runner: the one Python file that measures on a device."""
     return folder("runtime_stubs") / "python" / "edgekit_runner.py"
+
+
+def runner_files(format_: Format) -> dict[str, Path]:
+    """All that measures a format on a device, by the names that the files have in a bundle."""
+    stubs = folder("runtime_stubs")
+    files = {runner().name: runner(), "LICENSE.runner": stubs / "LICENSE"}
+    own = Path(RUNNERS[format_]).parent.name
+    if own:
+        sources = (path for path in (stubs / own).rglob("*") if path.suffix in (".py", ".swift"))
+        files |= {path.relative_to(stubs).as_posix(): path for path in sources}
+    return files

@@ -15,6 +15,7 @@ from edgekit.domain import (
     DeviceProfile,
     Format,
     Goal,
+    Interface,
     Mode,
     ModelSummary,
     Outcome,
@@ -45,6 +46,7 @@ class Bench(Struct, frozen=True, kw_only=True):
     cache: Path
     mobile: bool
     device: DeviceProfile | None = None
+    interface: Interface = Interface()
 
 
 class Passed(Struct, frozen=True, kw_only=True):
@@ -143,6 +145,7 @@ def _tried(
             cache=bench.cache,
             mobile=bench.mobile,
             device=bench.device,
+            interface=bench.interface,
         )
     )
     _check_claim(bench.summary, recipe, artifact)

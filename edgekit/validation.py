@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from edgekit.domain import (
     Artifact,
     Golden,
     OutputFidelity,
+    Picture,
     Recipe,
     TensorBinding,
+    TensorSpec,
     ValidationReport,
 )
 from edgekit.errors import DataError, EdgekitError, ToolError, UsageError
@@ -51,6 +53,7 @@ class Reference(Struct, frozen=True, kw_only=True):
     """The source's outputs on the data that decide.
 
     Attributes:
+        pictures: inputs that are pictures; where there are no data, they are made of pixels.
         outputs: one ``.npy`` per output of the source, ``[samples, *shape]``.
         data: ``evaluation``, ``calibration`` or ``random``.
     """
@@ -61,13 +64,23 @@ class Reference(Struct, frozen=True, kw_only=True):
     sample_count: int
     outputs: tuple[Path, ...]
     labels: Array | None
+    pictures: Mapping[str, Picture] = {}
 
     def samples(self) -> Iterator[Sample]:
         """The inputs, a sample at a time."""
         if self.dataset is not None:
             return self.dataset.samples()
         seeds = range(self.sample_count)
-        return (random_feeds(self.source.inputs, seed) for seed in seeds)
+        return (self._random(seed) for seed in seeds)
+
+    def _random(self, seed: int) -> Sample:
+        made = random_feeds(self.source.inputs, seed)
+        bound = {spec.name: spec for spec in self.source.inputs}
+        shown = {
+            name: random_picture(bound[name], picture, seed)
+            for name, picture in self.pictures.items()
+        }
+        return made | shown
 
 
 class Metric(Struct, frozen=True):
@@ -83,9 +96,20 @@ class Metric(Struct, frozen=True):
 
 
 def reference(
-    source: SourceModel, evaluation: Dataset | None, calibration: Dataset | None, folder: Path
+    source: SourceModel,
+    evaluation: Dataset | None,
+    calibration: Dataset | None,
+    folder: Path,
+    pictures: Mapping[str, Picture] | None = None,
 ) -> Reference:
     """Run the source on the evaluation data, else on the calibration data, else on random ones.
+
+    Args:
+        source: the user's model.
+        evaluation: samples that decide, labelled or not.
+        calibration: what serves where there are none.
+        folder: takes the outputs.
+        pictures: the inputs that are pictures, by name.
 
     Raises:
         DataError: labels that no output can be compared with.
@@ -99,6 +123,7 @@ def reference(
         sample_count=dataset.count if dataset else RANDOM_SAMPLES,
         outputs=tuple(folder / f"output_{i}.npy" for i in range(len(source.outputs))),
         labels=evaluation.labels() if evaluation else None,
+        pictures=pictures or {},
     )
     _run(made, source.graph, "onnxruntime", binding.identical(source.inputs), folder)
     return made
@@ -156,6 +181,16 @@ def validate(
         passed=bool(drop <= max_drop + 1e-9),
     )
     return report, paths
+
+
+def random_picture(spec: TensorSpec, picture: Picture, seed: int) -> Array:
+    """What a user makes of random pixels, of the input's shape."""
+    pixels = np.random.default_rng(seed).integers(0, 256, spec.shape)
+    channels_first = spec.shape[1] == picture.channels
+    shape = (1, -1, 1, 1) if channels_first else (-1,)
+    scale, bias = (np.asarray(each).reshape(shape) for each in (picture.scale, picture.bias))
+    made: Array = (scale * pixels + bias).astype(spec.dtype)
+    return made
 
 
 def choose_metric(name: str | None, labels: Array | None) -> Metric:

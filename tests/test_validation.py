@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from msgspec import structs
 from onnx import numpy_helper
 
-from edgekit import datasets, validation
+from edgekit import datasets, sources, validation
 from edgekit.domain import (
     AffineQuantization,
     Artifact,
     Format,
     Mode,
     OutputFidelity,
+    Picture,
     Quantization,
     Recipe,
     TensorBinding,
@@ -431,3 +432,18 @@ def test_infinite_outputs_that_agree_do_not_differ() -> None:
     assert validation.largest_difference(a, np.array([1.5, -np.inf, 3.0])) == 0.5
     assert validation.largest_difference(a, np.array([1.0, 2.0, 3.0])) == np.inf
     assert validation.largest_difference(a, np.array([1.0, -np.inf, np.nan])) == np.inf
+
+
+def test_without_data_pictures_are_made_of_pixels(tmp_path):
+    """Else what the artifact is given would be rounded, and the source's input would not."""
+    path = models.save(models.conv_net(), tmp_path / "net.onnx")
+    picture = Picture(colours="rgb", scale=(0.5, 0.25, 2.0), bias=(-1.0, 3.0, 0.0))
+    source = sources.load(path, tmp_path)
+    made = validation.reference(source, None, None, tmp_path, {"x": picture})
+    seen = np.stack([sample["x"] for sample in made.samples()])
+    assert seen.dtype == np.float32
+    scale, bias = (np.reshape(each, (1, 1, 3, 1, 1)) for each in (picture.scale, picture.bias))
+    pixels = (seen - bias) / scale
+    assert np.array_equal(pixels, np.rint(pixels))
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert np.unique(pixels).size == 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from edgekit import resources
 from edgekit.benchmarking import events
 from edgekit.benchmarking.validity import why_invalid
 from edgekit.bundle import Bundle
@@ -20,6 +22,7 @@ from edgekit.domain import (
     DeviceFacts,
     DeviceRuntimeFound,
     GoldenResult,
+    Placement,
     ProcessSamples,
 )
 from edgekit.errors import (
@@ -30,7 +33,13 @@ from edgekit.errors import (
     UsageError,
 )
 
-RUNNER = "edgekit_runner.py"
+COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
+_ONCE: dict[type[events.Event], str] = {
+    events.Device: "_device",
+    events.Memory: "_memory",
+    events.Placement: "_placement",
+    events.Environment: "_environment",
+}
 OnProgress = Callable[[str], None]
 
 _LOCK_WAIT_S = 10.0
@@ -57,6 +66,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         processes: fresh processes, one after another.
         threads: CPU threads; ``None``: the recipe's, at most the device's cores.
         cpu_only: leave the accelerator alone.
+        compute_units: what Core ML may use, one of ``COMPUTE_UNITS``; ``None``: the recipe's.
+        attached: the name or identifier of the iPhone attached to the Mac that is the target,
+            or ``any``; ``None``: the Mac itself. Core ML only, too.
         deadline_s: for the whole visit; ``None``: a quarter of an hour beyond what the
             minimums of time take.
     """
@@ -68,6 +80,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     processes: int = 5
     threads: int | None = None
     cpu_only: bool = False
+    compute_units: str | None = None
+    attached: str | None = None
     deadline_s: float | None = None
 
     @property
@@ -85,6 +99,11 @@ class Settings(Struct, frozen=True, kw_only=True):
                 raise UsageError(f"{name} is {getattr(self, name)}, expected {minimum} or more")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads is {self.threads}, expected 1 or more")
+        if self.compute_units is not None and self.compute_units not in COMPUTE_UNITS:
+            raise UsageError(
+                f"no compute units {self.compute_units!r}, expected one of: "
+                + ", ".join(COMPUTE_UNITS)
+            )
 
 
 def benchmark(
@@ -115,9 +134,10 @@ def benchmark(
         DeviceError: another benchmark runs there, or the bundle was changed on the device.
     """
     settings = settings or Settings()
+    runner = resources.RUNNERS[bundle.manifest.artifact.format]
     threads = settings.threads or min(bundle.manifest.recipe.threads, facts.cores)
     argv = [
-        *(facts.python, posixpath.join(deployment.path, RUNNER), "bench", deployment.path),
+        *(facts.python, posixpath.join(deployment.path, runner), "bench", deployment.path),
         *("--module", runtime.module, "--threads", str(threads)),
         *("--lock", posixpath.join(transport.workdir, "lock"), "--lock-wait", str(_LOCK_WAIT_S)),
         *_options(settings),
@@ -131,7 +151,7 @@ def benchmark(
 
 
 def _options(settings: Settings) -> list[str]:
-    given = {
+    given: dict[str, object] = {
         "--runs": settings.runs,
         "--seconds": settings.seconds,
         "--warmup-runs": settings.warmup_runs,
@@ -139,14 +159,31 @@ def _options(settings: Settings) -> list[str]:
         "--processes": settings.processes,
         "--deadline": settings.limit_s,
     }
+    chosen = {"--compute-units": settings.compute_units, "--attached": settings.attached}
+    given |= {name: value for name, value in chosen.items() if value is not None}
     options = [text for name, value in given.items() for text in (name, str(value))]
     return [*options, "--cpu"] if settings.cpu_only else options
 
 
-def _plain(environment: events.Environment) -> dict[str, Any]:
-    """The environment without the tag that names its event."""
-    plain: dict[str, Any] = msgspec.to_builtins(environment)
+def _plain(event: events.Environment | events.Device) -> dict[str, Any]:
+    """What an event says, without the tag that names it."""
+    plain: dict[str, Any] = msgspec.to_builtins(event)
     return {name: value for name, value in plain.items() if name != "event"}
+
+
+def _measured(facts: DeviceFacts, device: events.Device | None) -> DeviceFacts:
+    """The facts of what was measured: the runner's own device, or one attached to it."""
+    if device is None:
+        return facts
+    told = _plain(device)
+    who = hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()
+    return msgspec.structs.replace(facts, **told, libc="", cpu_flags=(), fingerprint=who)
+
+
+def _placement(event: events.Placement | None) -> Placement | None:
+    if event is None:
+        return None
+    return Placement(compute_units=event.compute_units, operations=event.operations)
 
 
 class _Visit:
@@ -156,9 +193,11 @@ class _Visit:
         self._target = target
         self._settings = settings
         self._on_progress = on_progress
+        self._device: events.Device | None = None
         self._golden: events.Golden | None = None
         self._processes: list[ProcessSamples] = []
         self._memory: events.Memory | None = None
+        self._placement: events.Placement | None = None
         self._environment: events.Environment | None = None
         self._done = False
 
@@ -182,6 +221,7 @@ class _Visit:
     ) -> BenchmarkResult:
         if not (self._golden and self._memory and self._environment):
             raise self._odd("too little")
+        facts = _measured(facts, self._device)
         samples = [process.samples_ns for process in self._processes]
         why = why_invalid(samples, self._environment, threads, facts.cores)
         return BenchmarkResult(
@@ -203,26 +243,33 @@ class _Visit:
             environment=_plain(self._environment),
             valid=why is None,
             why_invalid=why,
+            placement=_placement(self._placement),
         )
 
     def _take(self, event: events.Event) -> None:
         if isinstance(event, events.Error):
             raise self._failure(event)
-        if isinstance(event, events.Golden):
+        if isinstance(event, events.Phase):
+            self._on_progress(event.name)
+        elif isinstance(event, events.Golden):
             self._take_golden(event)
-        elif self._golden is None:
+        elif self._golden is None and not isinstance(event, events.Device):
             raise self._odd("a figure before the golden vectors")
         elif isinstance(event, events.Process):
             self._take_process(event)
-        elif isinstance(event, events.Memory) and self._memory is None:
-            self._memory = event
-            self._on_progress("memory measured")
-        elif isinstance(event, events.Environment) and self._environment is None:
-            self._environment = event
         elif isinstance(event, events.Done):
             self._done = True
         else:
+            self._keep(event)
+
+    def _keep(self, event: events.Event) -> None:
+        """What is said once."""
+        slot = _ONCE.get(type(event))
+        if slot is None or getattr(self, slot) is not None:
             raise self._odd("the same twice")
+        setattr(self, slot, event)
+        if isinstance(event, events.Memory):
+            self._on_progress("memory measured")
 
     def _take_golden(self, event: events.Golden) -> None:
         if self._golden is not None:

@@ -37,6 +37,22 @@ class Runtime(Struct, frozen=True, kw_only=True):
     version: Text
 
 
+class Phase(_Event, tag="phase", frozen=True, kw_only=True):
+    """Something begins that takes a while."""
+
+    name: Text
+
+
+class Device(_Event, tag="device", frozen=True, kw_only=True):
+    """It is measured on another device than the runner runs on: this one, attached to it."""
+
+    system: Text
+    machine: Text
+    cpu_model: Text
+    cores: Annotated[int, Meta(ge=1, le=4096)]
+    memory_total_bytes: Bytes
+
+
 class Golden(_Event, tag="golden", frozen=True, kw_only=True):
     """The golden vectors were compared.
 
@@ -71,6 +87,17 @@ class Memory(_Event, tag="memory", frozen=True, kw_only=True):
 
     peak_memory_bytes: Bytes | None
     before_bytes: Bytes | None = None
+
+
+class Placement(_Event, tag="placement", frozen=True, kw_only=True):
+    """Where the runtime means to run the artifact.
+
+    Attributes:
+        operations: how many run on each processor; ``None``: the system does not tell.
+    """
+
+    compute_units: Text
+    operations: Annotated[dict[Text, Annotated[int, Meta(ge=0)]], Meta(max_length=16)] | None
 
 
 class Swept(_Event, tag="swept", frozen=True, kw_only=True):
@@ -126,7 +153,7 @@ class Error(_Event, tag="error", frozen=True, kw_only=True):
     hint: str = ""
 
 
-Event = Golden | Process | Memory | Swept | Environment | Done | Error
+Event = Phase | Device | Golden | Process | Memory | Placement | Swept | Environment | Done | Error
 _DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 

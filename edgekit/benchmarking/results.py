@@ -53,10 +53,11 @@ def load(path: Path) -> BenchmarkResult:
     """
     try:
         raw = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        return msgspec.convert({name: raw[name] for name in _FIELDS}, BenchmarkResult)
+        kept = {name: raw[name] for name in _FIELDS if name in raw}
+        return msgspec.convert(kept, BenchmarkResult)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, KeyError) as error:
+    except msgspec.MsgspecError as error:
         raise InputError(
             f"{path} is not the result of a benchmark: {error}",
             "`edgekit bench BUNDLE --on TARGET -o RESULT.json` writes one",

@@ -136,7 +136,7 @@ def _runtimes(
 ) -> list[_Runtime]:
     """One runtime for each format that edgekit makes and the device has."""
     found, missing = [], []
-    for spec in (FORMATS[f] for f in profile.formats if f in FORMATS):
+    for spec in (FORMATS[f] for f in profile.formats if _is_swept(f)):
         wanted = {
             spec.modules[r.name]: r.versions
             for r in profile.runtimes
@@ -149,8 +149,17 @@ def _runtimes(
             on_stage("probe", f"without {spec.format.value}: {error.message}")
             missing.append(error)
     if not found:
-        raise missing[0]
+        raise (
+            missing[0]
+            if missing
+            else DeviceRuntimeMissing(f"{profile.name} has no runtime that edgekit can calibrate")
+        )
     return found
+
+
+def _is_swept(format_: Format) -> bool:
+    """Whether the runner itself times the format's networks."""
+    return format_ in FORMATS and resources.RUNNERS[format_] == _RUNNER
 
 
 def _variants(profile: DeviceProfile, format_: Format) -> dict[str, Quantization | None]:

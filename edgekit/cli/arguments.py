@@ -21,6 +21,7 @@ PRECISIONS = (
 )
 FORMATS = ("litert", "onnxruntime", "coreml")
 DIAGNOSED = ("litert", "onnxruntime")
+COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 
@@ -115,6 +116,15 @@ def _build(command: Parser) -> None:
         "--metric",
         help="top1, cosine, mae, auc or module:function; by default chosen by the labels",
     )
+    shown = command.add_argument_group("what an application sees (Core ML)")
+    shown.add_argument(
+        "--image-input", action="append", default=[], metavar="NAME=rgb,scale=S,bias=B",
+        help="an input is a picture: rgb, bgr or gray, and the model's input is scale * pixel + "
+        "bias, with one number or one for each channel (0.5/0.5/0.5)",
+    )  # fmt: skip
+    shown.add_argument(
+        "--labels", type=_path, metavar="FILE", help="the names of the classes, one on a line"
+    )
     contest = command.add_argument_group("measuring")
     contest.add_argument(
         "--measure", action="store_true",
@@ -150,6 +160,12 @@ def _bench(command: Parser) -> None:
         "--deadline", type=float, metavar="S", help="for all of it (15 minutes more than asked for)"
     )
     how.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
+    apple = command.add_argument_group("Core ML, on a Mac with Xcode")
+    apple.add_argument("--compute-units", choices=COMPUTE_UNITS, help="(the recipe's)")
+    apple.add_argument(
+        "--attached", metavar="NAME",
+        help="the iPhone attached to that Mac, by name or identifier; `any` for the only one",
+    )  # fmt: skip
     command.add_argument("--device-python", metavar="PATH", help="the Python to use there")
     command.add_argument("-o", "--output", type=_path, metavar="RESULT.json")
 

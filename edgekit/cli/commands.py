@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgekit import bundle, calibrations, pipeline, profiles, store
+from edgekit.cli import interfaces
 from edgekit.cli.progress import stages
 from edgekit.domain import DeviceProfile, Format, Goal, Prefer
 from edgekit.errors import DataError, UsageError
@@ -102,6 +103,7 @@ def build(arguments: Namespace) -> Output:
         calibration=arguments.calibration,
         evaluation=arguments.evaluate,
         metric=arguments.metric,
+        interface=interfaces.interface(arguments.image_input, arguments.labels),
     )
     cache = None if arguments.no_cache else store.default_root()
     with stages() as on_stage:
@@ -150,6 +152,8 @@ def bench(arguments: Namespace) -> Output:
         processes=arguments.processes,
         threads=arguments.threads,
         cpu_only=arguments.cpu,
+        compute_units=arguments.compute_units,
+        attached=arguments.attached,
         deadline_s=arguments.deadline,
     )
     with stages() as on_stage:

@@ -24,6 +24,15 @@ _IDENTITY_S = 30.0
 _IDENTITY = (
     "import json, os, sys; print(json.dumps([os.path.realpath(sys.executable), sys.prefix]))"
 )
+_OF_THE_SYSTEM = {
+    "coreml": (
+        "a Mac with Xcode, and macOS",
+        "measure on a Mac: install Xcode there, open it once, then: "
+        "sudo xcode-select --switch /Applications/Xcode.app",
+    )
+}
+"""Runtimes that no package manager installs: what they are part of, and how to get that."""
+
 _MAX_TEXT = 4000
 _MAX_RUNTIMES = 32
 
@@ -72,7 +81,7 @@ def probe(transport: Transport, *, python: str | None = None) -> tuple[DeviceFac
 def choose(
     facts: Sequence[DeviceFacts], runtimes: Mapping[str, str]
 ) -> tuple[DeviceFacts, DeviceRuntimeFound]:
-    """The first interpreter with NumPy and a runtime that will do.
+    """The first interpreter with a runtime that will do, and NumPy where that needs it.
 
     Args:
         facts: as :func:`probe` gives them.
@@ -87,7 +96,8 @@ def choose(
     for fact in facts:
         for module, specifiers in wanted.items():
             for runtime in fact.runtimes:
-                if fact.numpy_version and runtime.module == module and _fits(runtime, specifiers):
+                able = fact.numpy_version or module in _OF_THE_SYSTEM
+                if able and runtime.module == module and _fits(runtime, specifiers):
                     return fact, runtime
     raise _missing(facts, runtimes)
 
@@ -164,6 +174,12 @@ def _fits(runtime: DeviceRuntimeFound, wanted: SpecifierSet) -> bool:
 
 
 def _missing(facts: Sequence[DeviceFacts], runtimes: Mapping[str, str]) -> DeviceError:
+    for module in runtimes.keys() & _OF_THE_SYSTEM.keys():
+        needed, hint = _OF_THE_SYSTEM[module]
+        found = "; ".join(_described(fact) for fact in facts) or "no Python"
+        return DeviceRuntimeMissing(
+            f"the bundle needs {needed} {runtimes[module]}".rstrip() + f"; found {found}", hint
+        )
     packages = {module.replace("_", "-"): versions for module, versions in runtimes.items()}
     needed = " or ".join(f"{package} {versions}".strip() for package, versions in packages.items())
     first = "".join(next(iter(packages.items())))

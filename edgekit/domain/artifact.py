@@ -21,6 +21,36 @@ class AffineQuantization(Struct, frozen=True, forbid_unknown_fields=True):
     zero_point: int
 
 
+class Picture(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An input that is a picture of bytes: ``source = scale * pixel + bias``.
+
+    Attributes:
+        colours: ``rgb``, ``bgr`` or ``gray``: the order of the source's channels.
+        scale: for each channel, or one for all; none is 0.
+        bias: for each channel, or one for all.
+    """
+
+    colours: str
+    scale: tuple[float, ...] = (1.0,)
+    bias: tuple[float, ...] = (0.0,)
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.colours == "gray" else 3
+
+
+class Interface(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an application is to see of a model, beyond its tensors.
+
+    Attributes:
+        pictures: by the names of the inputs.
+        labels: of the classes, in the order of the first output's scores.
+    """
+
+    pictures: dict[str, Picture] = {}
+    labels: tuple[str, ...] = ()
+
+
 class TensorBinding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How one input or output of the artifact relates to the source's.
 
@@ -30,6 +60,9 @@ class TensorBinding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         permutation: ``artifact_array = source_array.transpose(permutation)``.
         layout: the meaning of the artifact's axes (``NHWC``, ``NCHW``); ``None``: as the source.
         quantization: set when the artifact's tensor is an integer for a real value.
+        image: set when the artifact takes a picture: bytes in the order row, column, and red,
+            green, blue, for one sample; ``permutation`` then brings the source's axes to
+            sample, row, column, channel.
     """
 
     source: TensorSpec
@@ -37,6 +70,7 @@ class TensorBinding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     permutation: tuple[int, ...]
     layout: str | None = None
     quantization: AffineQuantization | None = None
+    image: Picture | None = None
 
 
 class Artifact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

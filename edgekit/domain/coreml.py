@@ -44,6 +44,17 @@ def release(versions: str, os: str) -> int | None:
 _FROM = (">=", ">", "==", "~=")
 
 
+def on_a_mac(versions: str) -> str:
+    """The versions of macOS that load what is made for ``versions`` of any of the systems.
+
+    Args:
+        versions: PEP 440 specifier, by the numbers of iOS or of macOS: below 16 only macOS
+            has Core ML that edgekit makes packages for.
+    """
+    made_for = release(versions, "ios") or release(versions, "macos")
+    return f">={(made_for or RELEASES[0]) - _MACOS_BEHIND}"
+
+
 def refusal(quantization: Quantization | None) -> str | None:
     """Why Core ML of no release has such a form; ``None`` when one has."""
     if quantization is None:

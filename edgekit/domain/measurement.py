@@ -88,6 +88,18 @@ class ProcessSamples(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     samples_ns: tuple[int, ...]
 
 
+class Placement(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a runtime that chooses among processors means to run the artifact.
+
+    Attributes:
+        compute_units: what it may choose from.
+        operations: how many run on each processor; ``None``: the system does not tell.
+    """
+
+    compute_units: str
+    operations: dict[str, int] | None
+
+
 class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A measurement on a device, with all it takes to compare it or to refuse it.
 
@@ -96,6 +108,7 @@ class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         peak_memory_bytes: ``VmHWM`` of a process that only loads and runs; ``None``
             where the system does not tell.
         energy_mj: per inference; ``None`` without a sensor.
+        placement: ``None`` where the recipe alone decides.
         valid: whether the figures may be believed; ``why_invalid`` says why not.
     """
 
@@ -113,6 +126,7 @@ class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     environment: dict[str, Any]
     valid: bool
     why_invalid: str | None
+    placement: Placement | None = None
 
     @property
     def samples_ns(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.datasets import Sample
-from edgekit.domain import AffineQuantization, TensorBinding, TensorSpec
+from edgekit.domain import AffineQuantization, Picture, TensorBinding, TensorSpec
 from edgekit.errors import ToolError
 from edgekit.formats import host
 from edgekit.formats.host import Detail
@@ -33,12 +33,21 @@ Permutation = tuple[int, ...]
 def to_artifact(array: Array, binding: TensorBinding) -> Array:
     """A source array as the artifact takes it: axes reordered, quantized if need be."""
     moved = array.transpose(binding.permutation)
+    if binding.image is not None:
+        return _pixels(moved[0], binding.image).reshape(binding.artifact.shape)
     stored = np.dtype(binding.artifact.dtype)
     if binding.quantization is None:
         return moved.astype(stored, copy=False)
     info = np.iinfo(stored)
     scaled = np.round(moved / binding.quantization.scale) + binding.quantization.zero_point
     return np.clip(scaled, info.min, info.max).astype(stored)
+
+
+def _pixels(real: Array, picture: Picture) -> Array:
+    """The picture that a source's input was made of: rows, columns, and red, green, blue."""
+    scale, bias = (np.asarray(each, np.float64) for each in (picture.scale, picture.bias))
+    pixels = np.clip(np.rint((real - bias) / scale), 0, 255).astype(np.uint8)
+    return pixels[..., ::-1] if picture.colours == "bgr" else pixels
 
 
 def to_source(array: Array, binding: TensorBinding) -> Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgekit.datasets import Dataset
-from edgekit.domain import Artifact, DeviceProfile, Format, Recipe
+from edgekit.domain import Artifact, DeviceProfile, Format, Interface, Recipe
 from edgekit.formats import host
 from edgekit.sources import SourceModel
 from edgekit.toolchain.process import Limits
@@ -25,6 +25,7 @@ class Job(Struct, frozen=True, kw_only=True):
         cache: where conversions are kept between builds; ``None``: not kept.
         mobile: also make what a mobile application's build needs.
         device: what it is made for; ``None``: for none in particular.
+        interface: what an application is to see; only Core ML packages can tell it.
     """
 
     source: SourceModel
@@ -34,6 +35,7 @@ class Job(Struct, frozen=True, kw_only=True):
     cache: Path | None = None
     mobile: bool = False
     device: DeviceProfile | None = None
+    interface: Interface = Interface()
 
 
 class FormatSpec(Struct, frozen=True, kw_only=True):

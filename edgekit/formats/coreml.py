@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from edgekit import __version__, mil
 from edgekit.datasets import Dataset
@@ -22,15 +23,18 @@ from edgekit.domain import (
     Artifact,
     DeviceProfile,
     Format,
+    Interface,
     Mode,
+    Picture,
     Quantization,
     TensorBinding,
     TensorSpec,
 )
 from edgekit.domain import coreml as releases
 from edgekit.errors import ConversionFailed, ToolError, ToolMissing, UnsupportedOperation
-from edgekit.formats import binding
+from edgekit.formats import binding, coreml_interface
 from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job
+from edgekit.formats.coreml_interface import PROBABILITIES, inscribe, to_pixels
 from edgekit.formats.coreml_package import border_names, digest, parts, size_bytes
 from edgekit.formats.host import Described, Detail, RuntimeUsed
 from edgekit.sources import SourceModel, random_feeds
@@ -39,6 +43,7 @@ from edgekit.toolchain import isolation
 
 RUNTIME = "coreml"
 _FILE = "model.mlpackage"
+_TEXT = "str"
 _AGREES = 1e-3
 
 _QUANTIZED_OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "AveragePool")
@@ -54,10 +59,9 @@ def make(job: Job) -> Artifact:
     if importlib.util.find_spec("coremltools") is None:
         raise ToolMissing("coremltools is not installed", "pip install 'edgekit[coreml]'")
     path = job.folder / _FILE
-    described = isolation.call(
-        write, TOOL_LIMITS, job.source, path, quantization, release, job.calibration
-    )
-    return record(job.source, path, described)
+    form = Form(quantization=quantization, release=release, interface=job.interface)
+    described = isolation.call(write, TOOL_LIMITS, job.source, path, form, job.calibration)
+    return record(job.source, path, described, job.interface)
 
 
 def _release(device: DeviceProfile | None, quantization: Quantization | None) -> int:
@@ -86,20 +90,29 @@ def _release(device: DeviceProfile | None, quantization: Quantization | None) ->
     return release
 
 
+class Form(Struct, frozen=True, kw_only=True):
+    """What a package is to be.
+
+    Attributes:
+        quantization: ``None`` for float32.
+        release: the iOS release whose Core ML must load it.
+        interface: what an application is to see of it.
+    """
+
+    quantization: Quantization | None
+    release: int
+    interface: Interface = Interface()
+
+
 def write(
-    source: SourceModel,
-    destination: Path,
-    quantization: Quantization | None,
-    release: int,
-    calibration: Dataset | None,
+    source: SourceModel, destination: Path, form: Form, calibration: Dataset | None = None
 ) -> Described:
     """Write a package, loading all the tools: to be run by ``isolation.call``.
 
     Args:
         source: the user's model.
         destination: the package's folder; replaced.
-        quantization: ``None`` for float32.
-        release: the iOS release whose Core ML must load it.
+        form: what it is to be.
         calibration: samples, for ``static`` only.
 
     Raises:
@@ -111,6 +124,7 @@ def write(
 
     from edgekit.formats import coreml_compression, coreml_converter, coreml_package
 
+    quantization, interface = form.quantization, form.interface
     graph = coreml_converter.prepared(onnx.load(source.graph))
     _check_rewriting(source, graph)
     if quantization is not None and quantization.sparsity:
@@ -118,14 +132,18 @@ def write(
     weighed = graph
     if quantization is not None and quantization.mode is Mode.STATIC:
         graph = _calibrated(graph, quantization, calibration)
-    mlmodel = coreml_converter.converted(graph, release=release, float16=quantization is not None)
+    coreml_interface.pictured(graph, interface.pictures, source.inputs)
+    float16 = quantization is not None
+    mlmodel = coreml_converter.converted(graph, release=form.release, float16=float16)
     if quantization is not None:
         mlmodel = coreml_compression.compressed(mlmodel, quantization)
     about = coreml_package.metadata(onnx.load(source.graph), source.sha256)
     precision = quantization.precision if quantization else "float32"
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".coreml-") as aside:
         package = Path(aside) / _FILE
-        coreml_package.save(mlmodel, about, package)
+        coreml_package.save(
+            mlmodel, about, package, lambda s: inscribe(s, interface, _names(source, interface))
+        )
         weights = coreml_package.weight_bytes(package)
         expected = coreml_compression.expected_bytes(weighed, quantization)
         coreml_compression.weigh(weights, expected, precision)
@@ -170,7 +188,7 @@ def _calibrated(graph: Any, quantization: Quantization, calibration: Dataset | N
         return onnx.load(paired)
 
 
-def record(source: SourceModel, path: Path, described: Described) -> Artifact:
+def record(source: SourceModel, path: Path, described: Described, interface: Interface) -> Artifact:
     """What is said of a package that ``write`` made.
 
     Raises:
@@ -182,24 +200,54 @@ def record(source: SourceModel, path: Path, described: Described) -> Artifact:
         sha256=digest(path),
         size_bytes=size_bytes(path),
         parts=parts(path),
-        inputs=_bound(source, source.inputs, described.input_details),
-        outputs=_bound(source, source.outputs, described.output_details),
+        inputs=_bound(_names(source, interface), source.inputs, described, interface),
+        outputs=_bound(_names(source, interface), source.outputs, described, interface),
     )
 
 
+def _names(source: SourceModel, interface: Interface) -> dict[str, str]:
+    """The names of the source's tensors in the package."""
+    specs = (*source.inputs, *source.outputs)
+    scores = {source.outputs[0].name: PROBABILITIES} if interface.labels else {}
+    return border_names(spec.name for spec in specs) | scores
+
+
 def _bound(
-    source: SourceModel, specs: tuple[TensorSpec, ...], details: tuple[Detail, ...]
+    names: dict[str, str],
+    specs: tuple[TensorSpec, ...],
+    described: Described,
+    interface: Interface,
 ) -> tuple[TensorBinding, ...]:
     """The package's tensors under the source's names: axes stay, names become identifiers."""
-    names = border_names(spec.name for spec in (*source.inputs, *source.outputs))
+    details = (*described.input_details, *described.output_details)
     own = {made: name for name, made in names.items()}
+    pictures = interface.pictures
+    taken = {
+        spec.name: _picture(spec, pictures[spec.name]) for spec in specs if spec.name in pictures
+    }
     renamed = [msgspec.structs.replace(d, name=own.get(d.name, d.name)) for d in details]
-    bound = binding.direct(specs, renamed, "a tensor of the package")
+    plain = [spec for spec in specs if spec.name not in taken]
+    direct = binding.direct(plain, renamed, "a tensor of the package")
+    bound = {b.source.name: b for b in direct} | taken
     return tuple(
         msgspec.structs.replace(
-            b, artifact=msgspec.structs.replace(b.artifact, name=names[b.source.name])
+            bound[spec.name],
+            artifact=msgspec.structs.replace(bound[spec.name].artifact, name=names[spec.name]),
         )
-        for b in bound
+        for spec in specs
+    )
+
+
+def _picture(spec: TensorSpec, picture: Picture) -> TensorBinding:
+    """An input that takes a picture; what the evaluator and the runner take for one."""
+    order = to_pixels(spec, picture)
+    shape = tuple(spec.shape[axis] for axis in order)[1:]
+    return TensorBinding(
+        source=spec,
+        artifact=TensorSpec(spec.name, shape if picture.channels > 1 else shape[:2], "uint8"),
+        permutation=order,
+        layout="HWC" if picture.channels > 1 else "HW",
+        image=picture,
     )
 
 
@@ -224,15 +272,14 @@ def _loaded(package: Path) -> mil.Program:
 def _described(program: mil.Program) -> Described:
     return Described(
         input_details=tuple(map(_detail, program.inputs)),
-        output_details=tuple(map(_detail, program.outputs)),
+        output_details=tuple(_detail(f) for f in program.outputs if f.dtype != _TEXT),
         runtime=RuntimeUsed(name=RUNTIME, module="edgekit.mil", version=__version__),
     )
 
 
 def _detail(feature: mil.Feature) -> Detail:
-    return Detail(
-        name=feature.name, shape=feature.shape, dtype=feature.dtype, scale=None, zero_point=None
-    )
+    shape = (1, *feature.shape) if feature.name == PROBABILITIES else feature.shape
+    return Detail(name=feature.name, shape=shape, dtype=feature.dtype, scale=None, zero_point=None)
 
 
 def infer(artifact: Path, _runtime: str, inputs: Mapping[str, Path], folder: Path) -> Described:
@@ -242,20 +289,21 @@ def infer(artifact: Path, _runtime: str, inputs: Mapping[str, Path], folder: Pat
 
 def _infer(artifact: Path, inputs: dict[str, Path], folder: Path) -> Described:
     program = _loaded(artifact)
+    described = _described(program)
     stacks = {name: np.load(path, mmap_mode="r") for name, path in inputs.items()}
     count = len(next(iter(stacks.values())))
     files: dict[str, Any] = {}
     for index in range(count):
         given = {name: stack[index] for name, stack in stacks.items()}
         outputs = mil.evaluate(program, given)
-        for place, feature in enumerate(program.outputs):
-            array = outputs[feature.name]
-            if feature.name not in files:
-                files[feature.name] = np.lib.format.open_memmap(
+        for place, detail in enumerate(described.output_details):
+            array = outputs[detail.name].reshape(detail.shape)
+            if detail.name not in files:
+                files[detail.name] = np.lib.format.open_memmap(
                     folder / f"output_{place}.npy", "w+", array.dtype, (count, *array.shape)
                 )
-            files[feature.name][index] = array
-    return _described(program)
+            files[detail.name][index] = array
+    return described
 
 
 SPEC = FormatSpec(
@@ -263,6 +311,6 @@ SPEC = FormatSpec(
     make=make,
     host_runtime=RUNTIME,
     infer=infer,
-    modules={},
+    modules={RUNTIME: RUNTIME},
     tools=("coremltools", "numpy", "onnx", "onnxruntime", "onnxsim"),
 )

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +51,20 @@ def metadata(model: onnx.ModelProto, sha256: str) -> Metadata:
     )
 
 
-def save(mlmodel: Any, about: Metadata, destination: Path) -> None:
-    """Write a coremltools model as a package whose bytes follow from its content."""
+def save(
+    mlmodel: Any,
+    about: Metadata,
+    destination: Path,
+    amend: Callable[[Any], None] = lambda _: None,
+) -> None:
+    """Write a coremltools model as a package whose bytes follow from its content.
+
+    Args:
+        mlmodel: the model.
+        about: what is said of it.
+        destination: the package's folder; replaced.
+        amend: changes the model's protobuf before it is written.
+    """
     _describe(mlmodel, about)
     shutil.rmtree(destination, ignore_errors=True)
     mlmodel.save(str(destination))
@@ -60,6 +72,7 @@ def save(mlmodel: Any, about: Metadata, destination: Path) -> None:
     path = destination / MODEL
     spec = type(mlmodel.get_spec())()
     spec.ParseFromString(path.read_bytes())
+    amend(spec)
     path.write_bytes(spec.SerializeToString(deterministic=True))
     _rename_parts(destination)
     for file in (destination / name for name in parts(destination)):

@@ -17,7 +17,7 @@ from edgekit.domain import Format
 from edgekit.toolchain.environments import ONNX2TF
 
 _FOLDER = Path(__file__).with_name("tables")
-_TOOLS = ("ai-edge-litert", "onnx", "onnxruntime", "onnxsim")
+_TOOLS = ("ai-edge-litert", "coremltools", "onnx", "onnxruntime", "onnxsim")
 
 
 class Tried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -371,6 +371,8 @@ def measured(document: Mapping[str, Any]) -> RenderableType:
     machine, threads = device_["machine"], document["threads"]
     table.add_row("device", f"{device_['cpu_model']}, {device_['cores']} cores, {machine}")
     table.add_row("runtime", f"{runtime['name']} {runtime['version']}, threads {threads}")
+    if document["placement"] is not None:
+        table.add_row("compute units", _placement(document["placement"]))
     off, vectors = golden["max_error"], golden["sample_count"]
     table.add_row("golden", f"{vectors} vectors agree, off by {off:.3g}")
     table.add_row(
@@ -392,6 +394,15 @@ def measured(document: Mapping[str, Any]) -> RenderableType:
     if not document["valid"]:
         table.add_row(Text("INVALID", style="bold red"), document["why_invalid"])
     return table
+
+
+def _placement(placement: Mapping[str, Any]) -> str:
+    """What a runtime may choose from, and how many operations it means to run on each."""
+    operations = placement["operations"]
+    if operations is None:
+        return f"{placement['compute_units']}; this system does not tell which operation runs where"
+    counts = (f"{n} on {unit.replace('_', ' ')}" for unit, n in operations.items() if n)
+    return f"{placement['compute_units']}; operations: {', '.join(counts) or 'none'}"
 
 
 def tools(rows: Iterable[tuple[str, str, str, str]]) -> RenderableType:

@@ -196,12 +196,20 @@ def kib_field(path: str, name: str) -> int | None:
 
 def found_runtimes() -> list[Event]:
     """The runtimes installed here; one without a version cannot be compared and is left out."""
-    found = []
+    found = found_coreml()
     for module, (name, *distributions) in RUNTIMES.items():
         version = version_of(*distributions)
         if version and importlib.util.find_spec(module):
             found.append({"name": name, "module": module, "version": version})
     return found
+
+
+def found_coreml() -> list[Event]:
+    """Core ML has the system's version; Xcode is there to build what measures it."""
+    version = output_of("sw_vers", "-productVersion")
+    if not version or not output_of("xcrun", "--find", "coremlcompiler"):
+        return []
+    return [{"name": "coreml", "module": "coreml", "version": version}]
 
 
 def version_of(*distributions: str) -> str | None:
@@ -863,19 +871,26 @@ def child(emit: Events, arguments: argparse.Namespace) -> None:
 
 def bench(emit: Events, arguments: argparse.Namespace) -> None:
     """Compare the golden vectors, then measure; every part in a process of its own."""
-    parts = Parts(arguments)
+    supervise(emit, arguments, Parts(arguments))
+
+
+def supervise(emit: Events, arguments: argparse.Namespace, parts: Parts) -> None:
+    """A whole bench, whatever runs its parts."""
     end_when_stdin_closes(parts.kill)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with locked(arguments.lock, arguments.lock_wait):
         check_what_counts(arguments.bundle)
+        for said in parts.prepare():
+            emit(said)
         compared = parts.run("golden")
         emit(compared)
         check_golden(compared)
         before, usage = state(), Usage()
         for _ in range(arguments.processes):
             emit(parts.run("measure"))
-        after, others = state(), usage.by_others()
-        emit(parts.run("memory"))
+        after, others = {**state(), **parts.state()}, usage.by_others()
+        for part in parts.last:
+            emit(parts.run(part))
     seen = {"before": before, "after": after, "background_cores": others, **clocks()}
     emit({"event": "environment", **seen})
     emit({"event": "done"})
@@ -886,7 +901,9 @@ def check_what_counts(bundle: Path) -> None:
     manifest = read_manifest(bundle)
     try:
         artifact, vectors = manifest["artifact"], manifest["golden"]
-        names = [artifact["path"], *artifact["extra_files"]]
+        # A package is a folder; what lies in it is listed.
+        parts = [f"{artifact['path']}/{part}" for part in artifact.get("parts", ())]
+        names = [*(parts or [artifact["path"]]), *artifact["extra_files"]]
         names += [*vectors["inputs"], *vectors["outputs"]]
     except (KeyError, TypeError) as error:
         raise Failure("bundle", f"{MANIFEST} is malformed: {error!r}") from error
@@ -936,6 +953,8 @@ def try_lock(file: int) -> bool:
 class Parts:
     """Runs the parts one after another and outlives whatever happens to them."""
 
+    last: Sequence[str] = ("memory",)  # after the measuring processes
+
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._options = [str(arguments.bundle)] + (["--cpu"] if arguments.cpu else [])
         for name in ("runs", "seconds", "warmup_runs", "warmup_seconds", "threads", "module"):
@@ -944,19 +963,33 @@ class Parts:
         self._deadline = time.monotonic() + arguments.deadline
         self._process: subprocess.Popen[bytes] | None = None
 
+    def prepare(self) -> Iterator[Event]:
+        """What has to be done before the first part; yields what there is to say of it."""
+        return iter(())
+
+    def state(self) -> Event:
+        """What the parts told of the device's state, once they are done."""
+        return {}
+
+    def argv(self, part: str) -> list[str]:
+        """The command that does one part."""
+        return [sys.executable, str(Path(__file__).resolve()), "_child", part, *self._options]
+
+    def report(self, part: str) -> Report:
+        return Report(part)
+
     def run(self, part: str) -> Event:
         """Run one part to its end; returns the event it reported.
 
         Raises:
             Failure: the part's own, or ``crashed``, ``hung``, ``flooded`` or ``garbled``.
         """
-        argv = [sys.executable, str(Path(__file__).resolve()), "_child", part, *self._options]
-        pipe = subprocess.PIPE
+        argv, pipe = self.argv(part), subprocess.PIPE
         # The child's standard input is never written to: it closes when this process is gone.
         with subprocess.Popen(
             argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
         ) as self._process:
-            report = Report(part)
+            report = self.report(part)
             try:
                 status = report.follow(self._process, self._deadline)
             finally:
@@ -977,7 +1010,7 @@ class Report:
     def __init__(self, part: str) -> None:
         self._doing = f"starting ({part})"
         self._last: Event = {}
-        self._said_bytes, self._line, self._stderr = 0, bytearray(), b""
+        self._said_bytes, self._line, self.stderr = 0, bytearray(), b""
 
     def follow(self, process: subprocess.Popen[bytes], deadline: float) -> int:
         """Read until the child has closed its outputs and ended; returns its status."""
@@ -1009,9 +1042,9 @@ class Report:
         if b"\n" in chunk:
             *lines, self._line = self._line.split(b"\n")
             for line in lines:
-                self._hear(line)
+                self.hear(line)
 
-    def _hear(self, line: bytearray) -> None:
+    def hear(self, line: bytearray) -> None:
         try:
             self._last = json.loads(line)
             if self._last["event"] == "phase":
@@ -1020,7 +1053,7 @@ class Report:
             raise Failure("garbled", f"an answer without sense while {self._doing}") from error
 
     def _add_stderr(self, chunk: bytes) -> None:
-        self._stderr = (self._stderr + chunk)[-STDERR_TAIL_BYTES:]
+        self.stderr = (self.stderr + chunk)[-STDERR_TAIL_BYTES:]
 
     def conclude(self, status: int) -> Event:
         """The child's own event; a signal, or no event at the end, is a failure."""
@@ -1038,7 +1071,7 @@ class Report:
         return self._failure("hung", f"no answer in time while {self._doing}; it was killed")
 
     def _failure(self, kind: str, message: str) -> Failure:
-        tail = self._stderr.decode("utf-8", "replace").strip()
+        tail = self.stderr.decode("utf-8", "replace").strip()
         return Failure(kind, message, f"the end of its standard error: {tail}" if tail else "")
 
 
@@ -1140,9 +1173,7 @@ def parser() -> Parser:
     benching = command(commands, bench)
     benching.add_argument("--processes", type=int, default=5)
     for one in (benching, sweeping):
-        one.add_argument("--lock", type=Path)
-        one.add_argument("--lock-wait", type=float, default=5.0, help="seconds")
-        one.add_argument("--deadline", type=float, default=600.0, help="seconds, for all of it")
+        add_visit_arguments(one)
     part = command(commands, child, "_child")
     part.add_argument("part", choices=sorted(PARTS))
     for one in (benching, part):
@@ -1163,6 +1194,12 @@ def add_runtime_arguments(to: Parser) -> None:
     to.add_argument("--delegate")
 
 
+def add_visit_arguments(to: Parser) -> None:
+    to.add_argument("--lock", type=Path)
+    to.add_argument("--lock-wait", type=float, default=5.0, help="seconds")
+    to.add_argument("--deadline", type=float, default=600.0, help="seconds, for all of it")
+
+
 def add_bench_arguments(to: Parser) -> None:
     to.add_argument("bundle", type=Path)
     to.add_argument("--runs", type=int, default=50, help="at least, per process")
@@ -1174,7 +1211,7 @@ def add_bench_arguments(to: Parser) -> None:
     to.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, parser: Callable[[], Parser] = parser) -> int:
     emit = Events()
     try:
         arguments = parser().parse_args(argv)

@@ -13,7 +13,7 @@ import pytest
 
 from edgekit import mil, profiles, sources, validation
 from edgekit.datasets import Dataset
-from edgekit.domain import Artifact, Format, Granularity, Mode, Quantization
+from edgekit.domain import Artifact, Format, Granularity, Interface, Mode, Quantization
 from edgekit.domain import coreml as releases
 from edgekit.errors import ConversionFailed, ToolError, ToolMissing
 from edgekit.formats import FormatSpec, coreml, coreml_compression
@@ -85,8 +85,10 @@ class TestCoreML(FormatContract):
         quantization, cosine = FORMS[name]
         package = tmp_path / "model.mlpackage"
         # In this process: loading the tools takes longer than what they do here.
-        described = coreml.write(reference.source, package, quantization, 18, None)
-        artifact = coreml.record(reference.source, package, described)
+        described = coreml.write(
+            reference.source, package, coreml.Form(quantization=quantization, release=18)
+        )
+        artifact = coreml.record(reference.source, package, described, Interface())
         wanted = OPERATIONS.get(name, {"constexpr_lut_to_dense"})
         assert {op for op in operations(package) if op.startswith("constexpr")} == wanted
         report, _ = validation.validate(
@@ -299,3 +301,17 @@ def test_pruning_takes_the_smallest() -> None:
 )
 def test_the_oldest_system_decides(versions: str, os: str, release: int | None) -> None:
     assert releases.release(versions, os) == release
+
+
+@pytest.mark.parametrize(
+    ("made_for", "mac"),
+    [
+        (">=17.0", ">=14"),
+        (">=16.4,<18", ">=13"),
+        (">=18.1", ">=15"),
+        (">=14.0", ">=14"),
+        ("", ">=13"),
+    ],
+)
+def test_the_mac_that_loads_what_is_made_for_a_phone(made_for: str, mac: str) -> None:
+    assert releases.on_a_mac(made_for) == mac
