@@ -34,6 +34,7 @@ def specs(tensors):
         ("gru.keras", [("steps", (1, 12, 6), F32)], "Keras 3"),
         ("conv1d.keras", [("steps", (1, 12, 6), F32)], "Keras 3"),
         ("transformer.keras", [("tokens", (1, 12, 8), F32)], "Keras 3"),
+        ("normalized.keras", [("steps", (1, 12, 6), F32)], "Keras 3"),
         ("conv.tflite", None, "TFLite"),
         ("lstm.tflite", None, "TFLite"),
         ("saved", [("x", (1, 4), F32)], "TensorFlow 2"),
@@ -44,8 +45,7 @@ def test_it_agrees_with_its_own_framework(name, inputs, framework, tensorflow_mo
     (said,) = [note for note in source.notes if note.startswith("agrees with ")]
     assert framework in said
     assert inputs is None or specs(source.inputs) == inputs
-    # The pooling behind a transformer's residual sums is taken for a sign of channels-first.
-    assert source.channels_first == (("tokens",) if name == "transformer.keras" else ())
+    assert source.channels_first == ()
     assert source.original.path.exists()
 
 
@@ -135,3 +135,9 @@ def test_a_conversion_that_gives_something_else_is_refused(off, tmp_path):
         return
     with pytest.raises(ModelError, match="gives something else than the framework"):
         tensorflow._proven(converted, tmp_path, {})
+
+
+def test_nothing_but_nan_cannot_be_compared(tmp_path):
+    nothing = np.full((1, 4), np.nan, np.float32)
+    with pytest.raises(ModelError, match="gives nothing but NaN"):
+        tensorflow._compared(nothing, nothing, 1e-4, "the framework")
