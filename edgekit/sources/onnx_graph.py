@@ -13,7 +13,7 @@ from onnx import helper, inliner, version_converter
 
 from edgekit.domain import TensorSpec
 from edgekit.errors import ModelError
-from edgekit.sources import cleanup, external_data, onnx_limits, reference
+from edgekit.sources import cleanup, external_data, onnx_limits, reference, unreliable
 from edgekit.sources.cleanup import ONNX_ERRORS
 from edgekit.sources.feeds import random_feeds
 from edgekit.sources.layout import channels_first
@@ -39,8 +39,11 @@ def normalise(path: Path, folder: Path, shapes: Shapes) -> SourceModel:
     if opset < MIN_OPSET:
         notes.append(f"raised from opset {opset} to {MIN_OPSET}")
     _name_nodes(raised)
-    feeds = random_feeds(_specs(raised.graph.input))
+    unreliable.check_nodes(raised)
+    inputs = _specs(raised.graph.input)
+    feeds = random_feeds(inputs)
     expected = reference.run(raised, feeds)
+    unreliable.check_shapes(raised, inputs, expected)
     notes += _nan(expected)
     clean, passes = cleanup.cleaned(raised, feeds, expected)
     for graph in (raised, clean):
