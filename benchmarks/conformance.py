@@ -60,9 +60,9 @@ APPROXIMATE = "approximate"
 REFUSED, UNSUPPORTED = "refused", "unsupported"
 """Refused: converted, and caught giving something else. Unsupported: not converted at all."""
 OUT_OF_REACH = "out of reach"
-"""No model of edgekit's at all: text, sequences, shapes that depend on data, what draws at random or
-ONNX Runtime gives otherwise than ONNX says (``sources.unreliable``), an opset that ONNX
-Runtime does not run yet. It says nothing of a format, and is left out of the tables."""
+"""No model of edgekit's at all: text, sequences, shapes that depend on data, what draws at random
+or ONNX Runtime gives otherwise than ONNX says (``sources.unreliable``), an opset that it does not
+run yet. It says nothing of a format, and is left out of the tables."""
 WITHIN = 1e-3
 
 
