@@ -43,13 +43,13 @@ def attention(mode, causal=1):
     return model(nodes, [tensor("x", [1, 4, 8])], outputs, opset=23, ir=10)
 
 
-def in_a_branch():
+def in_a_branch(training):
     """Behind an If, with its mode a constant of the outer graph."""
-    inner = node("Dropout", ["x", "half", "true"], ["d"], "drop")
+    inner = node("Dropout", ["x", "half", "mode"], ["d"], "drop")
     branch = helper.make_graph([inner], "then", [], [tensor("d", None)])
     other = helper.make_graph([node("Identity", ["x"], ["o"])], "else", [], [tensor("o", None)])
     nodes = [
-        node("Constant", [], ["true"], value=onnx.numpy_helper.from_array(TRUE)),
+        node("Constant", [], ["mode"], value=onnx.numpy_helper.from_array(training)),
         node("If", ["c"], ["y"], then_branch=branch, else_branch=other),
     ]
     return model(nodes, [*X, tensor("c", [], TensorProto.BOOL)], Y, {"half": HALF})
@@ -61,7 +61,7 @@ def in_a_branch():
         (random(), "RandomNormalLike 'noise' draws at random"),
         (dropout("half", "true"), "Dropout 'drop' is in training mode"),
         (dropout("", "true"), "training mode"),
-        (in_a_branch(), "training mode"),
+        (in_a_branch(TRUE), "training mode"),
         (unpool("shape"), "MaxUnpool 'unpool' is given an output shape"),
         (attention(1), "Attention 'attend' gives its causal scores after the mask"),
         (attention(2), "after the mask"),
@@ -80,6 +80,7 @@ def test_it_is_refused(made, says, tmp_path):
         dropout("half"),
         dropout("half", "false"),
         dropout("zero", "true"),
+        in_a_branch(~TRUE),
         unpool(),
         attention(0),
         attention(3),
