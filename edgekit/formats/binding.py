@@ -196,7 +196,12 @@ def probed(source: SourceModel) -> dict[str, Array]:
 
 
 def run(
-    artifact: Path, runtime: str, inputs: Sequence[TensorBinding], feeds: Sample, folder: Path
+    artifact: Path,
+    runtime: str,
+    inputs: Sequence[TensorBinding],
+    feeds: Sample,
+    folder: Path,
+    infer: host.Infer = host.infer,
 ) -> dict[str, Array]:
     """Run one sample; outputs by the artifact's names, in the artifact's layout and types."""
     paths = {}
@@ -204,7 +209,7 @@ def run(
         path = folder / f"feed_{index}.npy"
         np.save(path, to_artifact(feeds[binding.source.name], binding)[None])
         paths[binding.artifact.name] = path
-    described = host.infer(artifact, runtime, paths, folder)
+    described = infer(artifact, runtime, paths, folder)
     return {
         detail.name: np.load(folder / f"output_{index}.npy")[0]
         for index, detail in enumerate(described.output_details)
