@@ -30,11 +30,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from _common import ROOT, Goal, finish
+from _common import Goal, finish
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgekit.domain import Format
-from edgekit.formats import support
+from edgekit.formats import onnx2tf_batch, support
 from edgekit.sources import SourceModel
 from edgekit.sources.difference import relative_error
 from edgekit.toolchain import environments
@@ -64,6 +64,7 @@ OUT_OF_REACH = "out of reach"
 or ONNX Runtime gives otherwise than ONNX says (``sources.unreliable``), an opset that it does not
 run yet. It says nothing of a format, and is left out of the tables."""
 WITHIN = 1e-3
+_MADE = "made.tflite"
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -251,18 +252,16 @@ def _command(folder: Path, stage: str, names: list[str], jobs: Path, log: Path) 
     log.touch()
     if stage == "convert":
         jobs.write_text(json.dumps([_conversion(folder / name) for name in names]))
-        script = ROOT / "benchmarks" / "_onnx2tf_many.py"
-        return [str(ONNX2TF.python), "-P", str(script), str(jobs), str(log)]
+        script = onnx2tf_batch.__file__
+        return [str(ONNX2TF.python), "-P", script, str(jobs), str(log), str(SECONDS)]
     jobs.write_text(json.dumps([str(folder / name) for name in names]))
     return [sys.executable, str(Path(__file__)), "--stage", stage, str(jobs), str(log)]
 
 
-def _conversion(place: Path) -> dict[str, Any]:
+def _conversion(place: Path) -> tuple[str, str, str, list[str]]:
     source = _source(place)
     keep = [spec.name for spec in source.inputs if spec.name not in source.channels_first]
-    copy = place / "graph.onnx"  # onnx2tf rewrites the file that it is given
-    copy.write_bytes(source.graph.read_bytes())
-    return {"name": place.name, "graph": str(copy), "folder": str(place / "made"), "keep": keep}
+    return place.name, str(source.graph), str(place / _MADE), keep
 
 
 def _stage(stage: str, jobs: str, log: str) -> None:
@@ -303,11 +302,8 @@ def _litert(place: Path) -> str:
     from edgekit.formats import binding, host
 
     source = _source(place)
-    made = sorted((place / "made").glob("*_float32.tflite"))
-    if not made:
-        return f"{UNSUPPORTED}: onnx2tf ended without a .tflite"
-    inputs, outputs = binding.proven(source, made[0], "litert")
-    session = host.Session(made[0], "litert")
+    inputs, outputs = binding.proven(source, place / _MADE, "litert")
+    session = host.Session(place / _MADE, "litert")
     feeds, expected, rtol, atol = pickle.loads((place / "data.pickle").read_bytes())
     got = session.run(
         {b.artifact.name: binding.to_artifact(feeds[b.source.name], b) for b in inputs}
