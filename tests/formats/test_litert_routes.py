@@ -17,6 +17,7 @@ from edgekit.formats.litert_routes import Route
 from edgekit.sources import Original, SourceModel
 from edgekit.toolchain.environments import TENSORFLOW
 
+SMALLER = "onnx2tf 2.6.9 of smaller operators"
 RECIPE = Recipe(format=Format.LITERT, runtime="litert")
 
 
@@ -98,10 +99,10 @@ def test_where_a_tool_was_missing_that_is_the_error(
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        (None, ["onnx2tf 2.6.9", "onnxsim"]),
-        ("tflite", ["the .tflite file itself", "onnx2tf 2.6.9", "onnxsim"]),
-        ("keras", ["onnx2tf 2.6.9", "TFLiteConverter", "onnxsim"]),
-        ("saved_model", ["onnx2tf 2.6.9", "TFLiteConverter", "onnxsim"]),
+        (None, ["onnx2tf 2.6.9", SMALLER, "onnxsim"]),
+        ("tflite", ["the .tflite file itself", "onnx2tf 2.6.9", SMALLER, "onnxsim"]),
+        ("keras", ["onnx2tf 2.6.9", "TFLiteConverter", SMALLER, "onnxsim"]),
+        ("saved_model", ["onnx2tf 2.6.9", "TFLiteConverter", SMALLER, "onnxsim"]),
     ],
 )
 def test_which_ways_are_open_to_which_source(
