@@ -101,8 +101,8 @@ def test_where_a_tool_was_missing_that_is_the_error(
     [
         (None, ["onnx2tf 2.6.9", SMALLER, "onnxsim"]),
         ("tflite", ["the .tflite file itself", "onnx2tf 2.6.9", SMALLER, "onnxsim"]),
-        ("keras", ["onnx2tf 2.6.9", "TFLiteConverter", SMALLER, "onnxsim"]),
-        ("saved_model", ["onnx2tf 2.6.9", "TFLiteConverter", SMALLER, "onnxsim"]),
+        ("keras", ["TFLiteConverter", "onnx2tf 2.6.9", SMALLER, "onnxsim"]),
+        ("saved_model", ["TFLiteConverter", "onnx2tf 2.6.9", SMALLER, "onnxsim"]),
     ],
 )
 def test_which_ways_are_open_to_which_source(

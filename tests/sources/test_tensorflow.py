@@ -71,6 +71,15 @@ def test_a_quantized_tflite_keeps_its_bytes(tensorflow_models, tmp_path):
     assert [bound.quantization for bound in (*artifact.inputs, *artifact.outputs)] == [None, None]
 
 
+def test_tensorflows_own_converter_is_the_first_way_to_litert(tensorflow_models, tmp_path):
+    source = loaded("normalized.keras", tensorflow_models, tmp_path)
+    artifact = FORMATS[Format.LITERT].make(
+        Job(source=source, recipe=Recipe(format=Format.LITERT, runtime="litert"), folder=tmp_path)
+    )
+    assert artifact.notes == ("by TFLiteConverter",)
+    assert [bound.source for bound in artifact.inputs] == list(source.inputs)
+
+
 def test_an_open_axis_needs_a_shape(tensorflow_models, tmp_path):
     with pytest.raises(ModelError, match="dynamic axes") as caught:
         loaded("open.keras", tensorflow_models, tmp_path)
