@@ -4,11 +4,12 @@ Every case goes the way of a user's model, in float: normalised, converted, prov
 its source, and then run on the data that onnx gives for it. What edgekit accepts and
 what still gives something else than onnx says is silently wrong: the goal is none.
 
-    python benchmarks/conformance.py [--only REGEX] [--write]
+    python benchmarks/conformance.py [--only REGEX] [--operator NAME ...] [--write]
 
 ``--write`` keeps the result, operator by operator, as the tables that ``edgekit inspect
---target`` reads. About 1400 cases are converted in few processes (each stage in two at a
-time); a case that ends its process is counted as crashed, and the rest goes on.
+--target`` reads; with ``--operator`` the rows of all others stay as they were.
+About 1400 cases are converted in few processes (each stage in two at a time); a case that ends
+its process is counted as crashed, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -81,19 +82,24 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", default="", help="a pattern of the cases' names")
+    parser.add_argument("--operator", nargs="+", default=[], help="only the cases of these")
     parser.add_argument("--write", action="store_true", help="keep the result as edgekit's tables")
     parser.add_argument("--stage", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stage:
         _stage(*arguments.stage)
         return 0
+    if arguments.write and arguments.only:
+        parser.error("--only tells of parts of operators: with --write, give --operator")
     with tempfile.TemporaryDirectory(prefix="edgekit-conformance-") as scratch:
         folder = Path(scratch)
-        cases = _written(folder, re.compile(arguments.only))
+        cases = _written(folder, re.compile(arguments.only), arguments.operator)
         verdicts = _judged(folder, cases)
     if arguments.write:
         for format_ in verdicts:
-            support.write(format_, _table(cases, verdicts[format_]))
+            kept = support.table(format_).operators if arguments.operator else {}
+            others = {name: kept[name] for name in kept.keys() - set(arguments.operator)}
+            support.write(format_, others | _table(cases, verdicts[format_]))
     return _report(cases, verdicts)
 
 
@@ -138,15 +144,16 @@ def _table(cases: list[Case], found: dict[str, list[str]]) -> dict[str, dict[str
 # The cases as files
 
 
-def _written(folder: Path, wanted: re.Pattern[str]) -> list[Case]:
-    """Write every node test; those that onnx derives from a function are the same again."""
+def _written(folder: Path, wanted: re.Pattern[str], operators: list[str]) -> list[Case]:
+    """Write the wanted node tests; those that onnx derives from a function are the same again."""
     from onnx.backend.test.loader import load_model_tests
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = load_model_tests(kind="node")
     chosen = [c for c in found if "_expanded" not in c.name and wanted.search(c.name)]
-    return [_case(one, folder) for one in chosen]
+    cases = [_case(one, folder) for one in chosen]
+    return [case for case in cases if not operators or case.operator in operators]
 
 
 def _case(one: Any, folder: Path) -> Case:
