@@ -4,11 +4,12 @@ Every case goes the way of a user's model, in float: normalised, converted, prov
 its source, and then run on the data that onnx gives for it. What edgekit accepts and
 what still gives something else than onnx says is silently wrong: the goal is none.
 
-    python benchmarks/conformance.py [--only REGEX] [--write]
+    python benchmarks/conformance.py [--only REGEX] [--operator NAME ...] [--write]
 
 ``--write`` keeps the result, operator by operator, as the tables that ``edgekit inspect
---target`` reads. About 1400 cases are converted in few processes (each stage in two at a
-time); a case that ends its process is counted as crashed, and the rest goes on.
+--target`` reads; with ``--operator`` the rows of all others stay as they were.
+About 1400 cases are converted in few processes (each stage in two at a time); a case that ends
+its process is counted as crashed, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from _common import ROOT, Goal, finish
+from _common import Goal, finish
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgekit.domain import Format
-from edgekit.formats import support
+from edgekit.formats import onnx2tf_batch, support
 from edgekit.sources import SourceModel
 from edgekit.sources.difference import relative_error
 from edgekit.toolchain import environments
@@ -60,9 +61,11 @@ APPROXIMATE = "approximate"
 REFUSED, UNSUPPORTED = "refused", "unsupported"
 """Refused: converted, and caught giving something else. Unsupported: not converted at all."""
 OUT_OF_REACH = "out of reach"
-"""No model of edgekit's at all: text, sequences, shapes that depend on data, an opset that ONNX
-Runtime does not run yet. It says nothing of a format, and is left out of the tables."""
+"""No model of edgekit's at all: text, sequences, shapes that depend on data, what draws at random
+or ONNX Runtime gives otherwise than ONNX says (``sources.unreliable``), an opset that it does not
+run yet. It says nothing of a format, and is left out of the tables."""
 WITHIN = 1e-3
+_MADE = "made.tflite"
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -79,19 +82,24 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", default="", help="a pattern of the cases' names")
+    parser.add_argument("--operator", nargs="+", default=[], help="only the cases of these")
     parser.add_argument("--write", action="store_true", help="keep the result as edgekit's tables")
     parser.add_argument("--stage", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stage:
         _stage(*arguments.stage)
         return 0
+    if arguments.write and arguments.only:
+        parser.error("--only tells of parts of operators: with --write, give --operator")
     with tempfile.TemporaryDirectory(prefix="edgekit-conformance-") as scratch:
         folder = Path(scratch)
-        cases = _written(folder, re.compile(arguments.only))
+        cases = _written(folder, re.compile(arguments.only), arguments.operator)
         verdicts = _judged(folder, cases)
     if arguments.write:
         for format_ in verdicts:
-            support.write(format_, _table(cases, verdicts[format_]))
+            kept = support.table(format_).operators if arguments.operator else {}
+            others = {name: kept[name] for name in kept.keys() - set(arguments.operator)}
+            support.write(format_, others | _table(cases, verdicts[format_]))
     return _report(cases, verdicts)
 
 
@@ -136,15 +144,16 @@ def _table(cases: list[Case], found: dict[str, list[str]]) -> dict[str, dict[str
 # The cases as files
 
 
-def _written(folder: Path, wanted: re.Pattern[str]) -> list[Case]:
-    """Write every node test; those that onnx derives from a function are the same again."""
+def _written(folder: Path, wanted: re.Pattern[str], operators: list[str]) -> list[Case]:
+    """Write the wanted node tests; those that onnx derives from a function are the same again."""
     from onnx.backend.test.loader import load_model_tests
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = load_model_tests(kind="node")
     chosen = [c for c in found if "_expanded" not in c.name and wanted.search(c.name)]
-    return [_case(one, folder) for one in chosen]
+    cases = [_case(one, folder) for one in chosen]
+    return [case for case in cases if not operators or case.operator in operators]
 
 
 def _case(one: Any, folder: Path) -> Case:
@@ -250,18 +259,16 @@ def _command(folder: Path, stage: str, names: list[str], jobs: Path, log: Path) 
     log.touch()
     if stage == "convert":
         jobs.write_text(json.dumps([_conversion(folder / name) for name in names]))
-        script = ROOT / "benchmarks" / "_onnx2tf_many.py"
-        return [str(ONNX2TF.python), "-P", str(script), str(jobs), str(log)]
+        script = onnx2tf_batch.__file__
+        return [str(ONNX2TF.python), "-P", script, str(jobs), str(log), str(SECONDS)]
     jobs.write_text(json.dumps([str(folder / name) for name in names]))
     return [sys.executable, str(Path(__file__)), "--stage", stage, str(jobs), str(log)]
 
 
-def _conversion(place: Path) -> dict[str, Any]:
+def _conversion(place: Path) -> tuple[str, str, str, list[str]]:
     source = _source(place)
     keep = [spec.name for spec in source.inputs if spec.name not in source.channels_first]
-    copy = place / "graph.onnx"  # onnx2tf rewrites the file that it is given
-    copy.write_bytes(source.graph.read_bytes())
-    return {"name": place.name, "graph": str(copy), "folder": str(place / "made"), "keep": keep}
+    return place.name, str(source.graph), str(place / _MADE), keep
 
 
 def _stage(stage: str, jobs: str, log: str) -> None:
@@ -302,11 +309,8 @@ def _litert(place: Path) -> str:
     from edgekit.formats import binding, host
 
     source = _source(place)
-    made = sorted((place / "made").glob("*_float32.tflite"))
-    if not made:
-        return f"{UNSUPPORTED}: onnx2tf ended without a .tflite"
-    inputs, outputs = binding.proven(source, made[0], "litert")
-    session = host.Session(made[0], "litert")
+    inputs, outputs = binding.proven(source, place / _MADE, "litert")
+    session = host.Session(place / _MADE, "litert")
     feeds, expected, rtol, atol = pickle.loads((place / "data.pickle").read_bytes())
     got = session.run(
         {b.artifact.name: binding.to_artifact(feeds[b.source.name], b) for b in inputs}

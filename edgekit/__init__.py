@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgekit.api import Model as Model
     from edgekit.api import benchmark as benchmark
     from edgekit.api import build as build
+    from edgekit.api import build_best as build_best
     from edgekit.api import explain as explain
     from edgekit.api import figures as figures
     from edgekit.api import load as load
@@ -41,6 +42,7 @@ _PUBLIC = {
     "Model": "edgekit.api",
     "benchmark": "edgekit.api",
     "build": "edgekit.api",
+    "build_best": "edgekit.api",
     "explain": "edgekit.api",
     "figures": "edgekit.api",
     "load": "edgekit.api",

@@ -114,7 +114,6 @@ def build(
     evaluate: str | Path | tuple[Arrays, ArrayLike] | None = None,
     metric: str | None = None,
     interface: Interface | None = None,
-    measure: Terms | None = None,
 ) -> Built:
     """Build a bundle for a plan's device and goal.
 
@@ -129,15 +128,51 @@ def build(
         metric: its name; ``None`` chooses by the labels.
         interface: pictures as inputs and labels of classes, for Core ML:
             ``Interface(pictures={"x": Picture(colours="rgb", scale=(1 / 255,))}, labels=(...))``.
-        measure: build the best few, measure them in turn and keep the measured best;
-            ``None``: the plan's order decides.
 
     Raises:
-        EdgekitError: as ``pipeline.build`` and ``contest.build``.
+        EdgekitError: as ``pipeline.build``.
     """
-    output = Path(output or f"{model.path.stem}-{plan.device}.edgekit")
+    with _request(model, plan, calibration, evaluate, metric, interface) as request:
+        return pipeline.build(request, _named(output, model, plan), cache=store.default_root())
+
+
+def build_best(
+    model: Model, plan: Plan, output: str | Path | None = None, *, terms: Terms, **data: Any
+) -> Built:
+    """Build the best few candidates, measure them in turn, and keep the measured best.
+
+    Args:
+        model: as in ``build``.
+        plan: as in ``build``; its order settles what measuring leaves open.
+        output: as in ``build``.
+        terms: how many, and where they are measured.
+        **data: ``calibration``, ``evaluate``, ``metric`` and ``interface``, as in ``build``.
+
+    Raises:
+        EdgekitError: as ``contest.build``.
+    """
+    given = {"calibration": None, "evaluate": None, "metric": None, "interface": None, **data}
+    with _request(model, plan, **given) as request:
+        where = _named(output, model, plan)
+        return contest.build(request, where, terms, cache=store.default_root())
+
+
+def _named(output: str | Path | None, model: Model, plan: Plan) -> Path:
+    return Path(output or f"{model.path.stem}-{plan.device}.edgekit")
+
+
+@contextmanager
+def _request(
+    model: Model,
+    plan: Plan,
+    calibration: str | Path | Arrays | None,
+    evaluate: str | Path | tuple[Arrays, ArrayLike] | None,
+    metric: str | None,
+    interface: Interface | None,
+) -> Iterator[Request]:
+    """What is asked for, its arrays written to files meanwhile."""
     with _file(calibration, None) as calibration_file, _pair(evaluate) as evaluation_file:
-        request = Request(
+        yield Request(
             model=model.path,
             profile=profiles.find(plan.device),
             goal=plan.goal,
@@ -149,9 +184,6 @@ def build(
             metric=metric,
             interface=interface or Interface(),
         )
-        if measure:
-            return contest.build(request, output, measure, cache=store.default_root())
-        return pipeline.build(request, output, cache=store.default_root())
 
 
 def benchmark(

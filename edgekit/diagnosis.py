@@ -12,6 +12,9 @@ from edgekit.domain import Format, ModelSummary, NodeSummary
 from edgekit.formats import support
 from edgekit.sources import MIN_OPSET
 
+_WRITTEN_OUT = (Format.LITERT,)
+"""The formats to which a way leads by smaller operators (``formats.writing_out``)."""
+
 
 class Obstacle(Struct, frozen=True, kw_only=True):
     """A node that a format is not known to take.
@@ -68,6 +71,10 @@ def _remedies(node: NodeSummary, format_: Format, opset: int) -> tuple[str, ...]
     row = support.table(format_).operators.get(node.op, {})
     types = [name for name, found in row.items() if found.passed and name != node.input_type]
     said = [f"another type: {format_.value} takes it in {', '.join(types)}"] if types else []
+    if format_ in _WRITTEN_OUT and support.writable(node.op, format_):
+        said.insert(
+            0, "a rewrite: a build writes it out in ONNX's smaller operators, and proves that"
+        )
     said += [
         f"another format: {other.value} takes it"
         for other in support.KNOWN

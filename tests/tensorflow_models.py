@@ -106,6 +106,8 @@ def good():
         "gru": sequence(layers.GRU(5)),
         "conv1d": sequence(layers.Conv1D(4, 3, activation="relu"), layers.GlobalMaxPooling1D()),
         "transformer": transformer(),
+        # Keeps its mean and variance as tensors, not as variables.
+        "normalized": sequence(layers.Normalization(mean=range(6), variance=range(1, 7))),
         "two_by_two": two_by_two(keras),
         "open": sequence(layers.GlobalAveragePooling1D(), shape=(None, 6)),
     }.items():

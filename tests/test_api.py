@@ -52,7 +52,8 @@ def test_the_best_few_are_measured_when_asked(tmp_path: Path) -> None:
         model, device="generic-x86-64", choice=ek.Choice(formats=(Format.ONNXRUNTIME,)), on=here
     )
     terms = ek.Terms(on=here, count=2, rounds=1)
-    bundle = ek.build(model, plan, tmp_path / "out.edgekit", evaluate=EVALUATION, measure=terms)
+    out = tmp_path / "out.edgekit"
+    bundle = ek.build_best(model, plan, out, terms=terms, evaluate=EVALUATION)
     measured = [one.recipe for one in bundle.manifest.measured]
     assert len(measured) == 2
     assert bundle.manifest.recipe in measured

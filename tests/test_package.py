@@ -8,7 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
+from edgekit.toolchain.environments import TENSORFLOW
 from tests.paths import DIGITS_MODEL, ROOT
 
 
@@ -56,3 +58,16 @@ def test_licences_and_typing_marker_ship(unpacked: Path) -> None:
     assert (unpacked / "edgekit" / "py.typed").is_file()
     assert list(unpacked.glob("*.dist-info/licenses/LICENSE"))
     assert (unpacked / "edgekit" / "_data" / "runtime_stubs" / "LICENSE").is_file()
+
+
+def test_the_extra_is_tested_with_the_versions_of_the_tools_environment() -> None:
+    """``edgekit[tensorflow]`` and the environment that edgekit builds are the same."""
+    told = [
+        {canonicalize_name(name): version for name, _, version in map(_pin, path.open())}
+        for path in (ROOT / "constraints.txt", TENSORFLOW.requirements)
+    ]
+    assert told[1].items() <= told[0].items()
+
+
+def _pin(line: str) -> tuple[str, str, str]:
+    return line.strip().partition("==")

@@ -156,13 +156,18 @@ def _make_floats(format_: Format, sources: tuple[SourceModel, ...], work: Path) 
             shutil.copyfile(source.graph, folder / source.graph.name)
         return
     rows = [
-        (str(s.graph), str(folder / f"{s.name}.tflite"), [] if s.channels_first else [INPUT])
+        (
+            s.name,
+            str(s.graph),
+            str(folder / f"{s.name}.tflite"),
+            [] if s.channels_first else [INPUT],
+        )
         for s in sources
     ]
-    jobs = work / "onnx2tf.json"
+    jobs, log = work / "onnx2tf.json", work / "onnx2tf.log"
     jobs.write_text(json.dumps(rows), encoding="utf-8")
     script = Path(onnx2tf_batch.__file__)
-    environments.run_script(ONNX2TF, script, str(jobs), limits=_LIMITS)
+    environments.run_script(ONNX2TF, script, str(jobs), str(log), limits=_LIMITS)
 
 
 def _make_all(

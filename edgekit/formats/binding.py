@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from edgekit.datasets import Sample
 from edgekit.domain import AffineQuantization, Picture, TensorBinding, TensorSpec
-from edgekit.errors import ToolError
+from edgekit.errors import ModelError, ToolError
 from edgekit.formats import host
 from edgekit.formats.host import Detail
 from edgekit.sources import SourceModel, random_feeds
 from edgekit.sources.difference import largest_difference, relative_error
+from edgekit.sources.feeds import wide_integers
 
 _AGREES = 1e-3
 _MAX_TRIES = 24
+_INTEGERS = (100, 10, 3)
 _LAYOUTS = {3: ("NCW", "NWC"), 4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC")}
 Array = NDArray[Any]
 Permutation = tuple[int, ...]
@@ -156,11 +158,44 @@ def proven(source: SourceModel, artifact: Path, runtime: str) -> tuple[Bindings,
         found = [_nearest(spec, detail, got, expected) for spec, detail in outputs]
         nearest = min(nearest, max(error for error, _ in found))
         if nearest <= _AGREES:
-            return tuple(bound), tuple(binding for _, binding in found)
+            results = tuple(binding for _, binding in found)
+            _check_integers(source, session, bound, results)
+            return tuple(bound), results
     raise ToolError(
         f"the converted model does not give what the source gives: relative error {nearest:.2g} "
         f"at best, {_AGREES} allowed"
     )
+
+
+def _check_integers(
+    source: SourceModel, session: host.Session, inputs: Sequence[TensorBinding], outputs: Bindings
+) -> None:
+    """The same for larger integers, where the source takes them: the probe has only 0 and 1.
+
+    Raises:
+        ToolError: the artifact gives something else for them.
+    """
+    if not wide_integers(source.inputs):
+        return
+    import onnx
+
+    from edgekit.sources import reference
+
+    for count in _INTEGERS:
+        feeds = random_feeds(source.inputs, integers=count)
+        try:
+            expected = reference.run(onnx.load(source.graph), feeds)
+        except ModelError:
+            continue  # fewer may be indices that there are
+        got = session.run({b.artifact.name: to_artifact(feeds[b.source.name], b) for b in inputs})
+        for b in outputs:
+            error = min(_errors([b], got[b.artifact.name], expected[b.source.name]))
+            if error > _AGREES:
+                raise ToolError(
+                    f"the converted model does not give what the source gives for integers up to "
+                    f"{count - 1}: relative error {error:.2g}, {_AGREES} allowed"
+                )
+        return
 
 
 def probed(source: SourceModel) -> dict[str, Array]:
@@ -170,7 +205,12 @@ def probed(source: SourceModel) -> dict[str, Array]:
 
 
 def run(
-    artifact: Path, runtime: str, inputs: Sequence[TensorBinding], feeds: Sample, folder: Path
+    artifact: Path,
+    runtime: str,
+    inputs: Sequence[TensorBinding],
+    feeds: Sample,
+    folder: Path,
+    infer: host.Infer = host.infer,
 ) -> dict[str, Array]:
     """Run one sample; outputs by the artifact's names, in the artifact's layout and types."""
     paths = {}
@@ -178,7 +218,7 @@ def run(
         path = folder / f"feed_{index}.npy"
         np.save(path, to_artifact(feeds[binding.source.name], binding)[None])
         paths[binding.artifact.name] = path
-    described = host.infer(artifact, runtime, paths, folder)
+    described = infer(artifact, runtime, paths, folder)
     return {
         detail.name: np.load(folder / f"output_{index}.npy")[0]
         for index, detail in enumerate(described.output_details)

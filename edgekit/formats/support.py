@@ -8,6 +8,7 @@ through conversion and proof and gave what onnx says; nothing is known beyond th
 from __future__ import annotations
 
 import functools
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,9 @@ from edgekit.domain import Format
 from edgekit.toolchain.environments import ONNX2TF
 
 _FOLDER = Path(__file__).with_name("tables")
+_bodies = attrgetter("all_function_opset_versions")
+"""Of an operator's schema; onnx's stubs do not name it."""
+
 _TOOLS = ("ai-edge-litert", "coremltools", "onnx", "onnxruntime", "onnxsim")
 
 
@@ -62,6 +66,16 @@ def write(format_: Format, operators: Operators) -> None:
     _path(format_).parent.mkdir(exist_ok=True)
     encoded = msgspec.json.encode(made, order="deterministic")
     _path(format_).write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+
+
+def writable(operator: str, format_: Format) -> bool:
+    """Whether ONNX defines an operator by smaller ones, and not all its tests pass in a format."""
+    import onnx
+
+    if not onnx.defs.has(operator) or not _bodies(onnx.defs.get_schema(operator)):
+        return False
+    rows = table(format_).operators.get(operator, {})
+    return not rows or any(row.passed < row.tried for row in rows.values())
 
 
 def _path(format_: Format) -> Path:

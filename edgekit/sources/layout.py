@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import onnx
 
 _CHANNELS_FIRST = frozenset(
-    {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
-    | {"BatchNormalization", "InstanceNormalization", "LRN", "DepthToSpace", "SpaceToDepth"}
+    {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization"}
+    | {"InstanceNormalization", "LRN", "DepthToSpace", "SpaceToDepth"}
 )
+"""Not the global pools: a mean over the features of a sequence is written as one, too."""
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Cast", "Clip", "Relu", "Pad", "Identity"})
 _FEWEST_AXES = 3
 

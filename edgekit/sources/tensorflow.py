@@ -129,6 +129,11 @@ def _compared(got: Array, expected: Array, allowed: float, framework: str) -> st
             f"the conversion to ONNX changed an output from {expected.dtype} "
             f"{list(expected.shape)} to {got.dtype} {list(got.shape)}"
         )
+    if expected.dtype.kind == "f" and expected.size and np.isnan(expected).all():
+        raise ModelError(
+            f"{framework} gives nothing but NaN: there is nothing to compare a conversion with",
+            "look for NaN in the weights, and for a logarithm or root of what may be negative",
+        )
     difference = largest_difference(got.astype(np.float64), expected.astype(np.float64))
     if difference > allowed:
         raise ModelError(

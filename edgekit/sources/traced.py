@@ -14,6 +14,7 @@ from msgspec import Struct
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from edgekit.domain import TensorSpec
+from edgekit.errors import ModelError
 from edgekit.sources.difference import largest_finite
 from edgekit.sources.feeds import random_feeds
 from edgekit.sources.tensorflow_graph import AGREES, OPSET, Ran
@@ -38,13 +39,21 @@ class Traceable(Struct, frozen=True, kw_only=True):
     owner: Any
     framework: str
 
-    def traced(self) -> tuple[Any, list[tf.TensorSpec]]:
-        """A ``tf.function`` with named inputs and outputs, and its signature."""
+    def frozen(self) -> tuple[Any, list[tf.TensorSpec]]:
+        """A ``tf.function`` with named inputs and outputs that holds its weights; its signature.
+
+        What a function captures (its variables, and tensors that a layer keeps) would else
+        be inputs of the graph, or variables that nothing sets on the device.
+        """
+        signature = [tf.TensorSpec(spec.shape, spec.dtype, spec.name) for spec in self.inputs]
+        with _without_xla():
+            captures = tf.function(self.function).get_concrete_function(*signature)
+        constant = convert_variables_to_constants_v2(captures, lower_control_flow=False)
 
         def named(*tensors: Any) -> dict[str, Any]:
-            return dict(zip(self.outputs, self.function(*tensors), strict=True))
+            return dict(zip(self.outputs, tf.nest.flatten(constant(*tensors)), strict=True))
 
-        return tf.function(named), [tf.TensorSpec(i.shape, i.dtype, i.name) for i in self.inputs]
+        return tf.function(named), signature
 
 
 def convert(model: Traceable, graph: Path) -> Ran:
@@ -56,8 +65,7 @@ def convert(model: Traceable, graph: Path) -> Ran:
     feeds = random_feeds(model.inputs)
     tensors = [tf.constant(feeds[spec.name]) for spec in model.inputs]
     got = [np.asarray(array) for array in model.function(*tensors)]
-    with _without_xla():
-        converted, _ = tf2onnx.from_function(*model.traced(), opset=OPSET)
+    converted, _ = tf2onnx.from_function(*model.frozen(), opset=OPSET)
     _reorder(converted.graph.input, [spec.name for spec in model.inputs])
     _reorder(converted.graph.output, model.outputs)
     onnx.save(converted, graph)
@@ -69,16 +77,8 @@ def convert(model: Traceable, graph: Path) -> Ran:
 
 def to_tflite(model: Traceable, destination: Path) -> None:
     """Write the model as a float ``.tflite`` with TensorFlow's own converter."""
-    _, signature = model.traced()
-    with _without_xla():
-        variable = tf.function(model.function).get_concrete_function(*signature)
-    # Weights that a loop captures would stay variables, which nothing sets on the device.
-    frozen = convert_variables_to_constants_v2(variable, lower_control_flow=False)
-
-    def named(*tensors: Any) -> dict[str, Any]:
-        return dict(zip(model.outputs, tf.nest.flatten(frozen(*tensors)), strict=True))
-
-    concrete = tf.function(named).get_concrete_function(*signature)
+    function, signature = model.frozen()
+    concrete = function.get_concrete_function(*signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
     destination.write_bytes(converter.convert())
 
@@ -104,6 +104,8 @@ def _without_xla() -> Iterator[None]:
 def _reorder(values: Any, names: Sequence[str]) -> None:
     """TensorFlow sorts what it names; the order of the user's model is kept."""
     by_name = {value.name: value for value in values}
+    if by_name.keys() != set(names):
+        raise ModelError(f"tf2onnx made {', '.join(by_name)} of {', '.join(names)}")
     ordered = [by_name[name] for name in names]
     del values[:]
     values.extend(ordered)

@@ -137,6 +137,14 @@ def test_a_shape_that_does_not_fit_is_refused(shapes, says, folder):
     assert says in refusal(models.dense_net(batch="N"), folder, shapes).message
 
 
+def test_what_is_nan_for_made_up_inputs_is_said(folder):
+    made = model([node("Sqrt", ["x"], ["y"])], [tensor("x", [1, 8])], [tensor("y", [1, 8])])
+    negative = int((random_feeds(loaded(made, folder).inputs)["x"] < 0).sum())
+    assert 0 < negative < 8
+    (note,) = loaded(made, folder).notes
+    assert note.startswith(f"output y is NaN in {negative} of 8 places")
+
+
 # Versions
 
 

@@ -34,6 +34,7 @@ def specs(tensors):
         ("gru.keras", [("steps", (1, 12, 6), F32)], "Keras 3"),
         ("conv1d.keras", [("steps", (1, 12, 6), F32)], "Keras 3"),
         ("transformer.keras", [("tokens", (1, 12, 8), F32)], "Keras 3"),
+        ("normalized.keras", [("steps", (1, 12, 6), F32)], "Keras 3"),
         ("conv.tflite", None, "TFLite"),
         ("lstm.tflite", None, "TFLite"),
         ("saved", [("x", (1, 4), F32)], "TensorFlow 2"),
@@ -44,8 +45,7 @@ def test_it_agrees_with_its_own_framework(name, inputs, framework, tensorflow_mo
     (said,) = [note for note in source.notes if note.startswith("agrees with ")]
     assert framework in said
     assert inputs is None or specs(source.inputs) == inputs
-    # The pooling behind a transformer's residual sums is taken for a sign of channels-first.
-    assert source.channels_first == (("tokens",) if name == "transformer.keras" else ())
+    assert source.channels_first == ()
     assert source.original.path.exists()
 
 
@@ -69,6 +69,15 @@ def test_a_quantized_tflite_keeps_its_bytes(tensorflow_models, tmp_path):
     assert (tmp_path / artifact.path).read_bytes() == original
     assert artifact.notes == ("by the .tflite file itself",)
     assert [bound.quantization for bound in (*artifact.inputs, *artifact.outputs)] == [None, None]
+
+
+def test_tensorflows_own_converter_is_the_first_way_to_litert(tensorflow_models, tmp_path):
+    source = loaded("normalized.keras", tensorflow_models, tmp_path)
+    artifact = FORMATS[Format.LITERT].make(
+        Job(source=source, recipe=Recipe(format=Format.LITERT, runtime="litert"), folder=tmp_path)
+    )
+    assert artifact.notes == ("by TFLiteConverter",)
+    assert [bound.source for bound in artifact.inputs] == list(source.inputs)
 
 
 def test_an_open_axis_needs_a_shape(tensorflow_models, tmp_path):
@@ -135,3 +144,9 @@ def test_a_conversion_that_gives_something_else_is_refused(off, tmp_path):
         return
     with pytest.raises(ModelError, match="gives something else than the framework"):
         tensorflow._proven(converted, tmp_path, {})
+
+
+def test_nothing_but_nan_cannot_be_compared(tmp_path):
+    nothing = np.full((1, 4), np.nan, np.float32)
+    with pytest.raises(ModelError, match="gives nothing but NaN"):
+        tensorflow._compared(nothing, nothing, 1e-4, "the framework")

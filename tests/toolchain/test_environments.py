@@ -8,10 +8,13 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from edgekit import store
 from edgekit.errors import ToolError, ToolMissing, UsageError
 from edgekit.toolchain import environments
 from edgekit.toolchain.environments import ONNX2TF, Installer
+from edgekit.toolchain.process import Limits
 from tests.toolchain.functions import FakeTool
 
 ROOT = Path(__file__).parents[2]
@@ -204,3 +207,54 @@ def test_pip_is_chosen_where_it_alone_knows_the_index(variables, expected, monke
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert environments._configured_installer() is expected
+
+
+# Calling edgekit's own functions beside a tool's modules
+
+LIMITS = Limits(seconds=60)
+
+
+def given(tool, **fields):
+    return structs.replace(tool, **fields)
+
+
+def pretended(tool):
+    """Installed, as it seems: this Python under another name, which tells what it was given."""
+    tool.python.parent.mkdir(parents=True)
+    tool.python.write_text(
+        f'#!/bin/sh\nenv > "{tool.folder}/environment"\nls "$PYTHONPATH" > "{tool.folder}/path"\n'
+        f'exec "{sys.executable}" "$@"\n'
+    )
+    tool.python.chmod(0o755)
+    (tool.folder / "edgekit-complete").touch()
+
+
+def test_where_this_python_has_the_extra_nothing_is_built(tool, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    here = given(tool, extra=("json", "numpy"), environment={"EDGEKIT_CACHE": "/a/place"})
+    assert environments.ready(here)
+    assert environments.call(here, store.default_root, LIMITS) == Path("/a/place")
+    assert not tool.folder.parent.exists()
+
+
+def test_a_part_of_the_extra_is_not_enough(tool, monkeypatch):
+    monkeypatch.setenv("EDGEKIT_INSTALLER", "uv")
+    partly = given(tool, extra=("json", "no_such_module"))
+    assert not environments.ready(partly)
+    with pytest.raises(ToolMissing, match="could not be built with uv"):
+        environments.call(partly, store.default_root, LIMITS)
+
+
+def test_without_the_extra_it_is_the_environments_python_with_edgekit_alone(tool, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/strangers")
+    monkeypatch.setenv("PYTHONHASHSEED", "12345")
+    named = given(tool, environment={"EDGEKIT_CACHE": "/a/place"})
+    assert not environments.ready(named)
+    pretended(named)
+    assert environments.ready(named)
+    assert environments.call(named, store.default_root, LIMITS) == Path("/a/place")
+    told = (tool.folder / "environment").read_text().splitlines()
+    (path,) = [line.partition("=")[2] for line in told if line.startswith("PYTHONPATH=")]
+    assert "PYTHONHASHSEED=0" in told
+    assert (tool.folder / "path").read_text().split() == ["edgekit"]
+    assert not Path(path).exists()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edgekit import errors
-from edgekit.errors import EdgekitError, ToolCrashed, ToolError, ToolTimeout
-from edgekit.toolchain import isolation
+from edgekit import errors, store
+from edgekit.errors import EdgekitError, ToolCrashed, ToolError, ToolTimeout, UsageError
+from edgekit.toolchain import environments, isolation
+from edgekit.toolchain.isolation import Interpreter
 from edgekit.toolchain.process import Limits
 from tests.toolchain import functions
 from tests.toolchain.functions import Color, Inner, Outer
@@ -142,3 +143,24 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     failure(functions.fails)
     failure(functions.aborts)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def another(tmp_path):
+    """This Python under another name."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return Interpreter(str(python), {"EDGEKIT_CACHE": "/a/place"})
+
+
+def test_another_python_gives_and_fails_alike(another):
+    assert isolation.call_in(another, store.default_root, LIMITS) == Path("/a/place")
+    with pytest.raises(UsageError, match="no tool is named 'none'"):
+        isolation.call_in(another, environments.find, LIMITS, "none")
+
+
+def test_a_python_that_is_not_there_is_named(tmp_path):
+    gone = Interpreter(str(tmp_path / "gone"))
+    with pytest.raises(ToolError, match="could not be started: No such file"):
+        isolation.call_in(gone, store.default_root, LIMITS)
