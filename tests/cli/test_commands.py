@@ -182,7 +182,7 @@ def test_push_and_bench_here(edgekit: Edgekit, digits_bundle: Path, tmp_path: Pa
 def test_compare_says_which_is_faster(edgekit: Edgekit, tmp_path: Path) -> None:
     narrow = ("--device", "raspberry-pi-5", "--format", "onnxruntime", "--precision", "float32")
     quick, slow = tmp_path / "quick.edgekit", tmp_path / "slow.edgekit"
-    for out, depth in ((quick, 2), (slow, 4)):
+    for out, depth in ((quick, 1), (slow, 8)):
         onnx.save(_chain(depth), tmp_path / "chain.onnx")
         assert edgekit("build", tmp_path / "chain.onnx", *narrow, "-o", out).code == 0
     here = ("--on", f"local:{tmp_path / 'device'}", "--pairs", "8")
@@ -196,7 +196,7 @@ def test_compare_says_which_is_faster(edgekit: Edgekit, tmp_path: Path) -> None:
 
 
 def _chain(depth: int) -> onnx.ModelProto:
-    """Convolutions one after another: twice the depth takes twice the time."""
+    """Convolutions one after another: what takes eight times as long is slower on any machine."""
     weight = np.random.default_rng(0).normal(0, 0.1, (32, 32, 3, 3)).astype(np.float32)
     names = [f"t{number}" for number in range(depth + 1)]
     nodes = [
