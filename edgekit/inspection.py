@@ -82,6 +82,13 @@ def size(graph: Path) -> GraphSize:
     )
 
 
+def macs(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-accumulates of each node of a normalised graph, by its name."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    constants = {t.name: t for t in inferred.graph.initializer}
+    return {n.name: n.macs for n in _summaries(inferred, _tensors(inferred), constants)}
+
+
 def size_bytes(spec: TensorSpec) -> int:
     """What a tensor takes in memory."""
     return spec.elements * np.dtype(spec.dtype).itemsize
