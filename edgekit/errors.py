@@ -144,6 +144,12 @@ class ToolTimeout(ToolError):
     kind = "tool-timeout"
 
 
+class PruningFailed(ToolError):
+    """A network cannot be pruned, or not as far as was asked for."""
+
+    kind = "pruning"
+
+
 class ConversionFailed(ToolError):
     """No artifact of a format can be made of this model, however it is quantized."""
 

@@ -84,6 +84,13 @@ def size(graph: Path) -> GraphSize:
     )
 
 
+def macs(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-accumulates of each node of a normalised graph, by its name."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    constants = {t.name: t for t in inferred.graph.initializer}
+    return {n.name: n.macs for n in _summaries(inferred, _tensors(inferred), constants)}
+
+
 def _inferred(graph: Path) -> onnx.ModelProto:
     """The graph with every shape that can be inferred, and without the values of its weights.
 

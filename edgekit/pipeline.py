@@ -301,6 +301,7 @@ def _write(
         tool_versions=fingerprint.versions(spec.tools) | spec.pinned_tools,
         digests={},
         sizes_bytes={},
+        pruned=passed.pruned,
     )
     bundle.complete(folder, manifest)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from edgekit.compression import pruning
 from edgekit.datasets import Dataset
 from edgekit.domain import (
     Artifact,
@@ -20,12 +21,14 @@ from edgekit.domain import (
     ModelSummary,
     Outcome,
     Plan,
+    PruningReport,
     Recipe,
     ValidationReport,
 )
 from edgekit.errors import ConversionFailed, GateError, ToolError, ToolMissing
 from edgekit.formats import FORMATS, Job
 from edgekit.observer import OnStage
+from edgekit.sources import SourceModel
 from edgekit.validation import Metric, Reference, validate
 
 _WORTHWHILE = 0.9
@@ -56,6 +59,7 @@ class Passed(Struct, frozen=True, kw_only=True):
         folder: holds the artifact.
         outputs: the artifact's outputs for the reference's samples, in its own layout.
         attempts: it, and all that were tried before it.
+        pruned: what its pruning took away.
     """
 
     candidate: Candidate
@@ -64,6 +68,7 @@ class Passed(Struct, frozen=True, kw_only=True):
     outputs: tuple[Path, ...]
     validation: ValidationReport
     attempts: tuple[Attempt, ...]
+    pruned: PruningReport | None = None
 
 
 def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
@@ -86,14 +91,14 @@ def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
         folder = work / f"candidate-{index}"
         folder.mkdir()
         recipe = candidate.recipe
-        if bench.calibration is None and _is_static(recipe):
-            reason = "static int8 needs calibration data"
+        if bench.calibration is None and (_is_static(recipe) or recipe.pruning):
+            reason = f"{'pruning' if recipe.pruning else 'static int8'} needs calibration data"
             attempts.append(Attempt(recipe=recipe, outcome=Outcome.REJECTED, reason=reason))
             continue
         try:
             if recipe.format in unconvertible:
                 raise unconvertible[recipe.format]
-            artifact, outputs, report = _tried(bench, recipe, folder, on_stage)
+            made = _tried(bench, recipe, folder, on_stage)
         except ToolMissing:
             # Not a verdict on the candidate: where the tool is there, it might be the best.
             raise
@@ -104,6 +109,7 @@ def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
             attempts.append(Attempt(recipe=recipe, outcome=Outcome.FAILED, reason=reason))
             shutil.rmtree(folder)
             continue
+        artifact, report = made.artifact, made.validation
         refusal = _refusal(bench.plan.goal, artifact, report)
         attempts.append(
             Attempt(
@@ -119,9 +125,10 @@ def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
                 candidate=candidate,
                 artifact=artifact,
                 folder=folder,
-                outputs=outputs,
+                outputs=made.outputs,
                 validation=report,
                 attempts=tuple(attempts),
+                pruned=made.pruned,
             )
         shutil.rmtree(folder)
     raise _none_passed(attempts)
@@ -131,14 +138,20 @@ def _is_static(recipe: Recipe) -> bool:
     return recipe.quantization is not None and recipe.quantization.mode is Mode.STATIC
 
 
-def _tried(
-    bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage
-) -> tuple[Artifact, tuple[Path, ...], ValidationReport]:
+class _Made(Struct, frozen=True, kw_only=True):
+    artifact: Artifact
+    outputs: tuple[Path, ...]
+    validation: ValidationReport
+    pruned: PruningReport | None
+
+
+def _tried(bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage) -> _Made:
     spec = FORMATS[recipe.format]
+    source, pruned = _pruned(bench, recipe, on_stage)
     on_stage("convert", recipe.label)
     artifact = spec.make(
         Job(
-            source=bench.reference.source,
+            source=source,
             recipe=recipe,
             folder=folder,
             calibration=bench.calibration,
@@ -159,7 +172,19 @@ def _tried(
         metric=bench.metric,
         max_drop=bench.plan.goal.max_accuracy_drop,
     )
-    return artifact, outputs, report
+    return _Made(artifact=artifact, outputs=outputs, validation=report, pruned=pruned)
+
+
+def _pruned(
+    bench: Bench, recipe: Recipe, on_stage: OnStage
+) -> tuple[SourceModel, PruningReport | None]:
+    """What is converted: the source, without what the recipe's pruning removes."""
+    source = bench.reference.source
+    if recipe.pruning is None or bench.calibration is None:
+        return source, None
+    on_stage("prune", f"{recipe.pruning.fraction:.0%} of {source.name}")
+    made = pruning.pruned(source, recipe.pruning, bench.calibration, bench.cache)
+    return made.source, made.report
 
 
 def _check_claim(summary: ModelSummary, recipe: Recipe, artifact: Artifact) -> None:

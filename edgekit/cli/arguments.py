@@ -266,6 +266,10 @@ def _decision(command: Parser) -> None:
     narrow = command.add_argument_group("narrowing the choice")
     narrow.add_argument("--format", action="append", default=[], choices=FORMATS)
     narrow.add_argument("--precision", action="append", default=[], choices=PRECISIONS)
+    narrow.add_argument(
+        "--prune", type=float, metavar="FRACTION",
+        help="remove channels until this share of the multiply-accumulates is gone (0.25)",
+    )  # fmt: skip
     narrow.add_argument("--threads", type=int, metavar="N", help="CPU threads (the best number)")
     narrow.add_argument(
         "--power-mode", action="append", default=[], metavar="NAME",

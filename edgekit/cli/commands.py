@@ -230,6 +230,7 @@ def _request(arguments: Namespace, *, calibration: bool) -> pipeline.Request:
             precisions=tuple(arguments.precision),
             threads=arguments.threads,
             power_modes=tuple(arguments.power_mode),
+            prune=arguments.prune,
         ),
         shapes=_shapes(arguments.shape),
         basis=_basis(arguments),

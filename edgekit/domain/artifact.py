@@ -196,6 +196,30 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tolerances: tuple[float, ...]
 
 
+class Narrowed(Struct, frozen=True, forbid_unknown_fields=True):
+    """Layers of one width that gave channels up: how many they had, and have."""
+
+    layers: tuple[str, ...]
+    before: int
+    after: int
+
+
+class PruningReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What pruning took away, counted on the graph that was left.
+
+    Attributes:
+        layers: every width that could have given channels up, also where it did not.
+        sample_count: how many calibration samples it was done with.
+    """
+
+    macs_before: int
+    macs_after: int
+    weight_bytes_before: int
+    weight_bytes_after: int
+    layers: tuple[Narrowed, ...]
+    sample_count: int
+
+
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A bundle's table of contents and its pedigree.
 
@@ -206,6 +230,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         delegate: the delegate or execution provider that reaches the accelerator;
             ``None``: the CPU.
         measured: the candidates that were measured on a target before one was chosen.
+        pruned: what the recipe's pruning took away; ``None``: it has none.
         digests: sha256 of every other file of the bundle, by its path.
         sizes_bytes: size of the same files.
     """
@@ -226,3 +251,4 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     digests: Digests
     sizes_bytes: dict[str, int]
     measured: tuple[Measured, ...] = ()
+    pruned: PruningReport | None = None

@@ -91,6 +91,12 @@ class Quantization(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return f"{named}-sparse-{self.sparsity:.0%}".removesuffix("%") if self.sparsity else named
 
 
+class Channels(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whole channels removed, until so much of the multiply-accumulates is gone."""
+
+    fraction: Annotated[float, Meta(gt=0, lt=1)]
+
+
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One way to make an artifact and to run it.
 
@@ -98,6 +104,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         runtime: the device runtime's name in the profile.
         accelerator: the accelerator's name in the profile, or ``cpu``.
         quantization: ``None`` for float32.
+        pruning: what is removed before; ``None``: nothing.
         threads: CPU threads the runtime is given.
         power_mode: the name of one of the profile's power modes; ``None``: its default.
     """
@@ -106,6 +113,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     runtime: str
     accelerator: str = CPU
     quantization: Quantization | None = None
+    pruning: Channels | None = None
     threads: int = 1
     power_mode: str | None = None
 
@@ -119,6 +127,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """How a person names it: ``int8-static on onnxruntime (cpu, 4 threads)``."""
         coarse = self.quantization and self.quantization.granularity is Granularity.PER_TENSOR
         how = f"{self.precision} per-tensor" if coarse else self.precision
+        how += f" pruned-{100 * self.pruning.fraction:.3g}" if self.pruning else ""
         threads = f"{self.threads} threads" if self.threads > 1 else ""
         where = ", ".join(filter(None, (self.accelerator, threads, self.power_mode)))
         return f"{how} on {self.runtime} ({where})"

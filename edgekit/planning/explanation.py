@@ -16,7 +16,7 @@ from edgekit.domain import (
     Prediction,
     Recipe,
 )
-from edgekit.planning import cost
+from edgekit.planning import cost, pruned
 
 HEAVIEST = 10
 
@@ -80,6 +80,7 @@ def _layers(
     summary: ModelSummary, profile: DeviceProfile, recipe: Recipe, basis: Basis
 ) -> tuple[LayerCost, ...]:
     """The heaviest by time, the heaviest first; of equals the first to run."""
+    summary = pruned.scaled(summary, recipe.pruning)
     costs = cost.node_costs(summary, profile, recipe, basis.calibration)
     total = sum(costs) or 1.0
     ranked = sorted(zip(summary.nodes, costs, strict=True), key=lambda pair: -pair[1])

@@ -6,7 +6,7 @@ profiles' tables and of the user's choices decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -29,6 +29,7 @@ from edgekit.domain import (
 from edgekit.errors import GoalError
 from edgekit.planning import coreml, kernels, rates, reasons, worth
 from edgekit.planning.budgets import over, overrun, what_would_fit
+from edgekit.planning.pruned import LAST_RESORT, pruned
 from edgekit.planning.question import Choice, Question, ask
 from edgekit.planning.recipes import (
     RUNTIME_REFUSES,
@@ -62,6 +63,9 @@ def plan(
     that is expected to take more of what was tightened, unless its interval is so wide that
     the low end takes less.
 
+    Pruning is the last stage of all: offered when asked for, or when nothing else is expected
+    to keep the budgets.
+
     Weights at 4 bits and one scale for a whole tensor are a stage of their own: offered when
     size is preferred, or when nothing in 8 bits or more is expected to fit.
 
@@ -71,7 +75,8 @@ def plan(
         GoalError: nothing can meet the goal; the message says what would.
     """
     question = ask(summary, profile, goal, choice or Choice(), basis or Basis())
-    judged = [_judged(recipe, question) for recipe in recipes(profile)]
+    judged = [_judged(recipe, question) for recipe in _offered(question)]
+    judged += _last_resort(judged, question)
     rejected = [found for found in judged if isinstance(found, Rejection)]
     fit = [found for found in judged if isinstance(found, Candidate)]
     needed, unneeded = _needed(fit, question)
@@ -87,6 +92,27 @@ def plan(
     if not made.candidates:
         raise _impossible(made, question)
     return made
+
+
+def _offered(question: Question) -> Iterator[Recipe | Unreachable]:
+    found = recipes(question.profile)
+    fraction = question.choice.prune
+    return pruned(found, fraction) if fraction else found
+
+
+def _last_resort(
+    judged: list[Candidate | Rejection], question: Question
+) -> list[Candidate | Rejection]:
+    """Pruned recipes, where nothing whole is expected to keep the budgets."""
+    fits = any(
+        isinstance(found, Candidate) and overrun(found.prediction, question.budgets) <= 1
+        for found in judged
+    )
+    if fits or question.choice.prune or not question.choice.calibration:
+        return []
+    found = (_judged(recipe, question) for recipe in pruned(recipes(question.profile), LAST_RESORT))
+    # What does not fit either says nothing new.
+    return [one for one in found if isinstance(one, Candidate)]
 
 
 def _judged(found: Recipe | Unreachable, question: Question) -> Candidate | Rejection:
@@ -121,6 +147,8 @@ def _unfit(summary: ModelSummary, recipe: Recipe, choice: Choice) -> str | None:
         return "another format was asked for"
     if choice.precisions and recipe.precision not in choice.precisions:
         return "another precision was asked for"
+    if recipe.pruning and (why_not := _not_prunable(summary, choice)):
+        return why_not
     if quantization is None:
         return None
     if summary.quantized:
@@ -130,6 +158,14 @@ def _unfit(summary: ModelSummary, recipe: Recipe, choice: Choice) -> str | None:
     if quantization.mode is Mode.DYNAMIC and recipe.format is Format.ONNXRUNTIME:
         return _dynamic_unfit(summary)
     return RUNTIME_REFUSES.get((recipe.runtime, recipe.precision))
+
+
+def _not_prunable(summary: ModelSummary, choice: Choice) -> str | None:
+    if not choice.calibration:
+        return "pruning needs calibration data (--calibration X.npz)"
+    if summary.quantized:
+        return "the model is already quantized: its channels cannot be pruned any more"
+    return None
 
 
 def _dynamic_unfit(summary: ModelSummary) -> str | None:

@@ -21,6 +21,8 @@ class Choice(Struct, frozen=True, kw_only=True):
         threads: only this many; ``None``: as many as serve the goal best.
         power_modes: the best of these modes of the profile, ``all`` for every one; empty:
             the default one. edgekit does not switch a device's mode.
+        prune: the fraction of the multiply-accumulates that every candidate is to lose;
+            ``None``: candidates are pruned only where nothing else is expected to fit.
     """
 
     calibration: bool = True
@@ -28,6 +30,14 @@ class Choice(Struct, frozen=True, kw_only=True):
     precisions: tuple[str, ...] = ()
     threads: int | None = None
     power_modes: tuple[str, ...] = ()
+    prune: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.prune is not None and not 0 < self.prune < 1:
+            raise InputError(
+                f"{self.prune:g} of the multiply-accumulates cannot be pruned",
+                "give a fraction between 0 and 1, such as 0.25",
+            )
 
 
 class Question(Struct, frozen=True, kw_only=True):

@@ -93,7 +93,8 @@ RUNTIME_REFUSES = {
 
 def accuracy_class(recipe: Recipe) -> float:
     """How much accuracy a recipe puts at stake, as a rank: the smaller, the less."""
-    return _ACCURACY.index(recipe.precision) + 0.5 * _per_tensor(recipe.quantization)
+    pruned = len(_ACCURACY) if recipe.pruning else 0
+    return pruned + _ACCURACY.index(recipe.precision) + 0.5 * _per_tensor(recipe.quantization)
 
 
 def stage(recipe: Recipe) -> int:

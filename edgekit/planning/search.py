@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 
 from edgekit.domain import CPU, Prediction, Prefer, Range, Recipe
 from edgekit.planning import cost, reasons
+from edgekit.planning import pruned as pruning
 from edgekit.planning.budgets import overrun
 from edgekit.planning.placement import NO_FALLBACK, Fallback, Placement, fallback, place
 from edgekit.planning.question import Question
@@ -35,6 +36,8 @@ class Placed(Struct, frozen=True, kw_only=True):
 def placed(recipe: Recipe, question: Question) -> Placed:
     """The artifact where it serves the goal best, with as few threads as that takes."""
     profile = question.profile
+    smaller = pruning.scaled(question.summary, recipe.pruning)
+    question = structs.replace(question, summary=smaller)
     where = _split(recipe, question)
     options = placements(recipe, profile, question.choice.power_modes)
     if asked := question.choice.threads:

@@ -79,7 +79,9 @@ def _is_safer(other: Candidate, candidate: Candidate) -> bool:
     if not (on_cpu or its.accelerator == mine.accelerator):
         return False
     same = accuracy_class(its) == accuracy_class(mine)
-    return stage(its) < stage(mine) or (on_cpu and same)
+    pruned = bool(its.pruning), bool(mine.pruning)
+    earlier = (pruned[0], stage(its)) < (pruned[1], stage(mine))
+    return earlier or (on_cpu and same)
 
 
 def _pays(mine: Prediction, its: Prediction, goal: Goal) -> bool:

@@ -1,0 +1,217 @@
+"""Fitting what is left of a network to what the whole one computed, layer by layer.
+
+Each layer in turn, from the first: its inputs come from the smaller network, its targets
+from the original one, so that it makes up for what the layers before it lost. Where an
+activation follows, only what passes it counts. (Zhang, Zou, He, Sun: "Accelerating Very
+Deep Convolutional Networks for Classification and Detection", TPAMI 2016; He, Zhang, Sun:
+"Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from msgspec import Struct
+from numpy.typing import NDArray
+from onnx import NodeProto
+from scipy import linalg
+
+from edgekit.compression import layers as matrices
+from edgekit.compression.activations import Sample, values
+from edgekit.compression.groups import Coupling
+from edgekit.compression.layers import Layer
+from edgekit.compression.surgery import kept
+
+_ROUNDS = 3
+"""Fits of a layer before an activation: each takes up what the one before lets pass."""
+
+Floats = NDArray[np.float64]
+
+
+class Goal(Struct, frozen=True):
+    """What a layer is fitted to.
+
+    Attributes:
+        target: the tensor of the original network that is to be met.
+        other: what is added to the layer's output to give it; empty: nothing.
+        low, high: outside of these the activation that follows gives the same.
+    """
+
+    target: str
+    other: str = ""
+    low: float = -np.inf
+    high: float = np.inf
+
+
+def refitted(
+    smaller: onnx.ModelProto,
+    original: onnx.ModelProto,
+    layers: Sequence[Layer],
+    coupling: Coupling,
+    removed: Sequence[int],
+    samples: Sequence[Sample],
+    ridge: float,
+) -> onnx.ModelProto:
+    """The smaller network with weights and biases fitted by ridge least squares.
+
+    Args:
+        smaller: ``original`` without the removed channels; it is not changed.
+        original: the whole network.
+        layers: of ``original``.
+        coupling: of ``original``.
+        removed: the channels that ``smaller`` lacks.
+        samples: without labels.
+        ridge: how strongly weights keep to what they were, as a share of the input's
+            mean variance.
+    """
+    fitted = onnx.ModelProto()
+    fitted.CopyFrom(smaller)
+    goals = _goals(original, layers)
+    made = _made(coupling, removed)
+    for layer in layers:
+        _fit(fitted, original, layer, goals[layer.name], made.get(layer.weight), samples, ridge)
+    return fitted
+
+
+def _made(coupling: Coupling, removed: Sequence[int]) -> dict[str, NDArray[np.bool_]]:
+    """Which outputs of a layer are left, by its weight."""
+    gone = np.array(removed, np.int64)
+    return {s.tensor: kept(s.channels, gone) for s in coupling.slots if s.use.value != "read"}
+
+
+def _goals(original: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Goal]:
+    """A layer whose output is only added to what is final by then is fitted to the sum."""
+    readers: dict[str, list[NodeProto]] = {}
+    for node in original.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    ends = {value.name for value in original.graph.output}
+    order = {name: i for i, node in enumerate(original.graph.node) for name in node.output}
+    fitted_at = _last_fitted(original, {layer.given for layer in layers})
+    goals = {}
+    for layer in layers:
+        following = readers.get(layer.given, [])
+        target, other = layer.given, ""
+        if len(following) == 1 and following[0].op_type == "Add" and target not in ends:
+            (other,) = [n for n in following[0].input if n != layer.given] or [""]
+            # Its last layer must have been fitted before this one is.
+            if other in order and fitted_at[other] < order[layer.given]:
+                target = following[0].output[0]
+                following = readers.get(target, [])
+            else:
+                other = ""
+        low, high = _passing(original, following) if target not in ends else (-np.inf, np.inf)
+        goals[layer.name] = Goal(target, other, low, high)
+    return goals
+
+
+def _last_fitted(original: onnx.ModelProto, given: set[str]) -> dict[str, int]:
+    """For each tensor, the last node that is a layer and that it depends on."""
+    last: dict[str, int] = {}
+    for index, node in enumerate(original.graph.node):
+        at = max((last.get(name, -1) for name in node.input), default=-1)
+        for name in node.output:
+            last[name] = index if name in given else at
+    return last
+
+
+def _passing(original: onnx.ModelProto, following: list[NodeProto]) -> tuple[float, float]:
+    """Between which values the one node that follows tells its inputs apart."""
+    if len(following) != 1:
+        return -np.inf, np.inf
+    (node,) = following
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    constants = {t.name for t in original.graph.initializer}
+    if node.op_type != "Clip" or any(n and n not in constants for n in node.input[1:]):
+        return -np.inf, np.inf
+    bounds = [float(matrices.constant(original, n)) if n else None for n in node.input[1:]]
+    low, high = (*bounds, None, None)[:2]
+    return (-np.inf if low is None else low), (np.inf if high is None else high)
+
+
+def _fit(
+    fitted: onnx.ModelProto,
+    original: onnx.ModelProto,
+    layer: Layer,
+    goal: Goal,
+    made: NDArray[np.bool_] | None,
+    samples: Sequence[Sample],
+    ridge: float,
+) -> None:
+    others = [goal.other] if goal.other else []
+    seen = [
+        [matrices.rows(layer, taken), *(matrices.given(layer, other) for other in rest)]
+        for taken, *rest in values(fitted, [layer.taken, *others], samples)
+    ]
+    told = [matrices.given(layer, value) for (value,) in values(original, [goal.target], samples)]
+    rows = np.concatenate([first for first, *_ in seen])
+    targets = np.concatenate(told)
+    if made is not None and targets.shape[1] == len(made):
+        targets = targets[:, made]
+    added = (
+        np.concatenate([rest[0] for _, *rest in seen]) if others else np.zeros((1, 1), rows.dtype)
+    )
+    old = matrices.constant(fitted, layer.weight)
+    start = matrices.matrix(layer, old).astype(np.float64)
+    bias = matrices.constant(fitted, layer.bias).reshape(-1) if layer.bias else None
+    problem = (rows, targets, added)
+    solve = _by_channel if layer.depthwise else _dense
+    found, moved = solve(problem, start, bias, goal, ridge)
+    matrices.assign(fitted, layer.weight, matrices.weight(layer, found, old.shape))
+    if layer.bias:
+        shape = matrices.constant(fitted, layer.bias).shape
+        matrices.assign(fitted, layer.bias, moved.reshape(shape))
+
+
+Problem = tuple[Floats, Floats, Floats]
+
+
+def _dense(
+    problem: Problem, start: Floats, bias: Floats | None, goal: Goal, ridge: float
+) -> tuple[Floats, Floats]:
+    """Least squares towards ``start``; the activation's idle parts follow the prediction."""
+    rows, targets, added = problem
+    mean = rows.mean(0) if bias is not None else np.zeros(rows.shape[1], rows.dtype)
+    centred = rows - mean
+    gram = (centred.T @ centred / len(rows)).astype(np.float64)
+    damping = ridge * np.trace(gram) / len(gram) + 1e-12
+    factor = linalg.cho_factor(gram + damping * np.eye(len(gram)))
+    weight, moved = start, np.zeros(start.shape[1]) if bias is None else bias
+    rounds = _ROUNDS if np.isfinite([goal.low, goal.high]).any() else 0
+    for again in range(rounds + 1):
+        wanted = targets
+        if again:
+            now = rows @ weight.astype(rows.dtype) + moved.astype(rows.dtype) + added
+            wanted = np.where(targets <= goal.low, np.minimum(now, goal.low), targets)
+            wanted = np.where(targets >= goal.high, np.maximum(now, goal.high), wanted)
+        wanted = wanted - added
+        middle = wanted.mean(0) if bias is not None else np.zeros(wanted.shape[1], rows.dtype)
+        across = (centred.T @ (wanted - middle) / len(rows)).astype(np.float64)
+        weight = linalg.cho_solve(factor, across + damping * start)
+        moved = middle - mean @ weight
+    return weight, moved
+
+
+def _by_channel(
+    problem: Problem, start: Floats, bias: Floats | None, goal: Goal, ridge: float
+) -> tuple[Floats, Floats]:
+    """A depthwise layer: each of its channels is a problem of its own."""
+    rows, targets, added = problem
+    channels, taps = start.shape[1], len(start)
+    windows = rows.reshape(len(rows), channels, taps)
+    added = np.broadcast_to(added, targets.shape)
+    solved = [
+        _dense(
+            (windows[:, c], targets[:, c : c + 1], added[:, c : c + 1]),
+            start[:, c : c + 1],
+            None if bias is None else bias[c : c + 1],
+            goal,
+            ridge,
+        )
+        for c in range(channels)
+    ]
+    weights, moved = zip(*solved, strict=True)
+    return np.concatenate(weights, axis=1), np.concatenate(moved)

@@ -1,0 +1,62 @@
+"""Pruned recipes, and what a network looks like to the cost model once channels are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import sqrt
+
+from msgspec import structs
+
+from edgekit.domain import Channels, ModelSummary, NodeSummary, Recipe
+from edgekit.planning.recipes import Unreachable
+
+LAST_RESORT = 0.25
+"""What is offered where nothing else fits: more than this rarely keeps its accuracy."""
+
+_IMAGE_AXES = 4
+
+
+def pruned(found: Iterable[Recipe | Unreachable], fraction: float) -> Iterator[Recipe]:
+    """The same recipes, each with the pruning before it."""
+    for recipe in found:
+        if isinstance(recipe, Recipe):
+            yield structs.replace(recipe, pruning=Channels(fraction))
+
+
+def scaled(summary: ModelSummary, pruning: Channels | None) -> ModelSummary:
+    """The network as it would be if every layer gave up its share.
+
+    A layer's work falls with what it reads and with what it makes, so each of them falls by
+    the root of what is left. Which layers give how much is known only when it is done.
+    """
+    if pruning is None:
+        return summary
+    left = 1 - pruning.fraction
+    nodes = tuple(_scaled(node, left) for node in summary.nodes)
+    return structs.replace(
+        summary,
+        nodes=nodes,
+        parameters=sum(node.parameters for node in nodes),
+        parameter_bytes=sum(node.parameter_bytes for node in nodes),
+        macs=sum(node.macs for node in nodes),
+        activation_peak_bytes=round(summary.activation_peak_bytes * sqrt(left)),
+    )
+
+
+def _scaled(node: NodeSummary, left: float) -> NodeSummary:
+    """A depthwise layer reads only what it makes."""
+    width = sqrt(left)
+    work = width if node.channelwise else left
+    shape = node.output_shape
+    if len(shape) == _IMAGE_AXES:
+        shape = (shape[0], max(1, round(shape[1] * width)), *shape[2:])
+    return structs.replace(
+        node,
+        macs=round(node.macs * work),
+        parameters=round(node.parameters * work),
+        parameter_bytes=round(node.parameter_bytes * work),
+        input_elements=round(node.input_elements * width),
+        output_elements=round(node.output_elements * width),
+        output_shape=shape,
+        group=max(1, round(node.group * width)) if node.channelwise else node.group,
+    )
