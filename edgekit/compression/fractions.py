@@ -27,7 +27,8 @@ class Level(Struct, frozen=True):
 def levels(dimension: Dimension, multiple: int) -> tuple[int, ...]:
     """How many channels may be removed, so that multiples of ``multiple`` are left."""
     first = dimension.size - (dimension.size - 1) // multiple * multiple
-    counts = range(first, min(len(dimension.channels), dimension.size - multiple) + 1, multiple)
+    most = min(len(dimension.channels), dimension.narrowest - multiple)
+    counts = range(first, most + 1, multiple)
     stride = -(-len(counts) // _LEVELS)
     return tuple(counts[:: stride or 1])
 

@@ -58,12 +58,14 @@ class Dimension(Struct, frozen=True):
     Attributes:
         size: how many channels there are, the fixed ones too.
         channels: those that may be removed, each on its own.
+        narrowest: how many channels the layer makes that makes fewest of them.
         reason: why there are fewer than ``size``; empty: there are not.
     """
 
     layers: tuple[str, ...]
     size: int
     channels: tuple[int, ...]
+    narrowest: int
     reason: str = ""
 
 
@@ -167,9 +169,16 @@ class Ledger:
             widths.append((channels, layers))
         for channels, layers in widths:
             reasons = [self._fixed[c] for c in sorted(channels) if c in self._fixed]
-            free = tuple(sorted(c for c in channels if c not in self._fixed))
             yield Dimension(
-                tuple(dict.fromkeys(layers)), len(channels), free, reasons[0] if reasons else ""
+                layers=tuple(dict.fromkeys(layers)),
+                size=len(channels),
+                channels=tuple(sorted(c for c in channels if c not in self._fixed)),
+                narrowest=min(
+                    len(set(slot.channels))
+                    for slot in slots
+                    if slot.use is Use.MADE and channels & set(slot.channels)
+                ),
+                reason=reasons[0] if reasons else "",
             )
 
     def _counted(self, rows: list[tuple[str, int, Numbers]]) -> tuple[Counted, ...]:

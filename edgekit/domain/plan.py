@@ -126,8 +126,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def label(self) -> str:
         """How a person names it: ``int8-static on onnxruntime (cpu, 4 threads)``."""
         coarse = self.quantization and self.quantization.granularity is Granularity.PER_TENSOR
-        how = f"{self.precision} per-tensor" if coarse else self.precision
-        how += f" pruned-{100 * self.pruning.fraction:.3g}" if self.pruning else ""
+        pruned = f"pruned-{100 * self.pruning.fraction:.3g}" if self.pruning else ""
+        how = " ".join(filter(None, (self.precision, pruned, "per-tensor" if coarse else "")))
         threads = f"{self.threads} threads" if self.threads > 1 else ""
         where = ", ".join(filter(None, (self.accelerator, threads, self.power_mode)))
         return f"{how} on {self.runtime} ({where})"

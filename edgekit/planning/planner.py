@@ -29,7 +29,7 @@ from edgekit.domain import (
 from edgekit.errors import GoalError
 from edgekit.planning import coreml, kernels, rates, reasons, worth
 from edgekit.planning.budgets import over, overrun, what_would_fit
-from edgekit.planning.pruned import LAST_RESORT, pruned
+from edgekit.planning.pruned import pruned
 from edgekit.planning.question import Choice, Question, ask
 from edgekit.planning.recipes import (
     RUNTIME_REFUSES,
@@ -63,8 +63,7 @@ def plan(
     that is expected to take more of what was tightened, unless its interval is so wide that
     the low end takes less.
 
-    Pruning is the last stage of all: offered when asked for, or when nothing else is expected
-    to keep the budgets.
+    Pruning is the last stage of all: done only when asked for.
 
     Weights at 4 bits and one scale for a whole tensor are a stage of their own: offered when
     size is preferred, or when nothing in 8 bits or more is expected to fit.
@@ -76,7 +75,6 @@ def plan(
     """
     question = ask(summary, profile, goal, choice or Choice(), basis or Basis())
     judged = [_judged(recipe, question) for recipe in _offered(question)]
-    judged += _last_resort(judged, question)
     rejected = [found for found in judged if isinstance(found, Rejection)]
     fit = [found for found in judged if isinstance(found, Candidate)]
     needed, unneeded = _needed(fit, question)
@@ -98,21 +96,6 @@ def _offered(question: Question) -> Iterator[Recipe | Unreachable]:
     found = recipes(question.profile)
     fraction = question.choice.prune
     return pruned(found, fraction) if fraction else found
-
-
-def _last_resort(
-    judged: list[Candidate | Rejection], question: Question
-) -> list[Candidate | Rejection]:
-    """Pruned recipes, where nothing whole is expected to keep the budgets."""
-    fits = any(
-        isinstance(found, Candidate) and overrun(found.prediction, question.budgets) <= 1
-        for found in judged
-    )
-    if fits or question.choice.prune or not question.choice.calibration:
-        return []
-    found = (_judged(recipe, question) for recipe in pruned(recipes(question.profile), LAST_RESORT))
-    # What does not fit either says nothing new.
-    return [one for one in found if isinstance(one, Candidate)]
 
 
 def _judged(found: Recipe | Unreachable, question: Question) -> Candidate | Rejection:

@@ -10,9 +10,6 @@ from msgspec import structs
 from edgekit.domain import Channels, ModelSummary, NodeSummary, Recipe
 from edgekit.planning.recipes import Unreachable
 
-LAST_RESORT = 0.25
-"""What is offered where nothing else fits: more than this rarely keeps its accuracy."""
-
 _IMAGE_AXES = 4
 
 

@@ -22,7 +22,7 @@ class Choice(Struct, frozen=True, kw_only=True):
         power_modes: the best of these modes of the profile, ``all`` for every one; empty:
             the default one. edgekit does not switch a device's mode.
         prune: the fraction of the multiply-accumulates that every candidate is to lose;
-            ``None``: candidates are pruned only where nothing else is expected to fit.
+            ``None``: nothing is pruned.
     """
 
     calibration: bool = True

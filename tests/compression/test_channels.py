@@ -91,7 +91,7 @@ def test_second_order_saliency_is_the_error_after_the_best_fit() -> None:
         mean=np.zeros(6),
         covariance=rows.T @ rows / len(rows),
     )
-    order = saliency.by_error(Dimension((), 6, tuple(range(6))), [reader], 1e-9)
+    order = saliency.by_error(Dimension((), 6, tuple(range(6)), 6), [reader], 1e-9)
     assert left[order[0]] == pytest.approx(min(left), abs=1e-6 * max(left))
     assert sorted(order) == list(range(6))
 
@@ -125,10 +125,12 @@ def test_a_convolution_is_its_rows_times_its_matrix(extra: dict[str, object]) ->
 
 
 def test_what_is_left_is_a_multiple() -> None:
-    assert levels(Dimension((), 16, tuple(range(16))), 8) == (8,)
-    assert levels(Dimension((), 20, tuple(range(20))), 8) == (4, 12)
-    assert levels(Dimension((), 8, tuple(range(8))), 8) == ()
-    assert levels(Dimension((), 16, (0, 1, 2)), 4) == ()
+    assert levels(Dimension((), 16, tuple(range(16)), 16), 8) == (8,)
+    assert levels(Dimension((), 20, tuple(range(20)), 20), 8) == (4, 12)
+    assert levels(Dimension((), 8, tuple(range(8)), 8), 8) == ()
+    assert levels(Dimension((), 16, (0, 1, 2), 16), 4) == ()
+    # One of its layers makes eight of them only: it must not be emptied.
+    assert levels(Dimension((), 16, tuple(range(8)), 8), 4) == (4,)
 
 
 def test_the_cheapest_channels_are_allocated_and_the_surplus_given_back() -> None:
