@@ -20,7 +20,6 @@ PRECISIONS = (
     *("int4-weight-only", "int4-dynamic", "palettized-6bit", "palettized-4bit"),
 )
 FORMATS = ("litert", "onnxruntime", "coreml")
-DIAGNOSED = ("litert", "onnxruntime")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
@@ -86,7 +85,7 @@ def _inspect(command: Parser) -> None:
         "--target",
         action="append",
         default=[],
-        choices=DIAGNOSED,
+        choices=FORMATS,
         help="say what this format is not known to take; may be given several times",
     )
 

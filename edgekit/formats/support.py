@@ -49,7 +49,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     operators: Operators
 
 
-KNOWN = (Format.LITERT, Format.ONNXRUNTIME)
+KNOWN = (Format.LITERT, Format.ONNXRUNTIME, Format.COREML)
 """The formats that were put to the test."""
 
 
