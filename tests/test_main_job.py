@@ -103,7 +103,7 @@ def test_a_package_is_bundled_whole_and_says_that_it_cannot_be_measured(
         assert len(artifact.parts) == 3
         assert all((opened.artifact / part).is_file() for part in artifact.parts)
     assert made.manifest.validation.value >= 0.98
-    with pytest.raises(DeviceRuntimeMissing, match="runs coreml"):
+    with pytest.raises(DeviceRuntimeMissing, match="a Mac with Xcode"):
         field.measure(made.path, "local", QUICK)
 
 

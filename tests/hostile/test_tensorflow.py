@@ -80,6 +80,8 @@ def repacked(source, destination, changed):
         ("extra.py", b"x"),
         ("assets/bomb", bytes(20_000_000)),
     ],
+    # pytest tells the name of a test in the environment, and a bomb does not fit there.
+    ids=["outside", "outside by a detour", "absolute", "code", "a bomb"],
 )
 def test_a_keras_archive_with_what_does_not_belong_there(
     member, content, tensorflow_models, tmp_path
