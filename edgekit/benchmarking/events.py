@@ -101,16 +101,16 @@ class Placement(_Event, tag="placement", frozen=True, kw_only=True):
 
 
 class Swept(_Event, tag="swept", frozen=True, kw_only=True):
-    """One of many models was timed; ``windows_ns`` holds the medians of the windows that count.
+    """One of many models was timed; ``windows_ns`` holds the median of each of its windows.
 
     Attributes:
-        calm: how many windows the device was calm in; none: all of them count.
+        counting_ns: what counting took beside each window: how disturbed the device was.
         error: why it could not be run; not clean yet.
     """
 
     model: Text
     windows_ns: tuple[Nanoseconds, ...]
-    calm: int = 0
+    counting_ns: tuple[Nanoseconds, ...]
     error: str | None = None
 
 

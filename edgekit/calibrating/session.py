@@ -6,6 +6,7 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -16,6 +17,7 @@ from edgekit import resources
 from edgekit.benchmarking import events
 from edgekit.calibrating import artifacts, fit, networks
 from edgekit.calibrating.artifacts import Entry, Prepared
+from edgekit.calibrating.windows import Window, believed, undisturbed
 from edgekit.devices import Transport, connect, parse
 from edgekit.devices.output import clean
 from edgekit.devices.probe import choose, probe
@@ -52,6 +54,10 @@ _THREADED = ("conv3_32-32-32-32_32_1", "conv3_64-64-64-64_28_1", "conv3_64-64-64
 
 _THREADED_PRECISIONS = ("float32", "int8-static")
 _THREADED_ROUNDS = 8
+
+
+Swept = Mapping[str, tuple[Window, ...]]
+"""Artifact -> its windows."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -113,8 +119,10 @@ def calibrate(
         prepared = artifacts.prepare(variants, cache, settings.chosen)
         visit = _Visit(transport, prepared, settings, on_stage)
         visit.bring(runtimes[0].facts.python)
+        for runtime in runtimes:
+            visit.sweep(runtime)
         found = {
-            r.format.value: visit.measure(r, _expected(profile, r.format, variants[r.format]))
+            r.format.value: visit.judge(r, _expected(profile, r.format, variants[r.format]))
             for r in runtimes
         }
         process_bytes = visit.process_bytes
@@ -193,6 +201,7 @@ class _Visit:
         self._on_stage = on_stage
         self._home = posixpath.join(transport.workdir, "calibration", prepared.key)
         self.process_bytes = 0.0
+        self._swept: dict[tuple[str, Format], Swept] = {}
 
     def bring(self, python: str) -> None:
         """Send the networks and the runner, and unpack them, unless they are there."""
@@ -215,12 +224,21 @@ class _Visit:
             self._transport.mkdir(posixpath.join(self._home, _UNPACKED))
         self._transport.put(resources.runner(), runner)
 
-    def measure(self, runtime: _Runtime, expected: Mapping[str, Rates]) -> RuntimeCalibration:
-        """Everything about one runtime."""
-        entries = [e for e in self._prepared.entries if e.format is runtime.format]
+    def sweep(self, runtime: _Runtime) -> None:
+        """Time every network, with one thread."""
+        entries = self._entries(runtime)
         share = len(entries) / len(self._prepared.entries)
         timed = [e for e in entries if (e.format, e.precision) not in SAME_KERNELS]
-        taken = self._sweep(runtime, timed, 1, self._settings.seconds * share)
+        seconds = self._settings.seconds * share
+        swept = self._sweep(runtime, timed, 1, seconds)
+        self._swept[runtime.facts.python, runtime.format] = swept
+
+    def judge(self, runtime: _Runtime, expected: Mapping[str, Rates]) -> RuntimeCalibration:
+        """Everything about one runtime, once all were swept: they share the calm moments."""
+        entries = self._entries(runtime)
+        python = runtime.facts.python
+        swept, usual_ns = self._swept[python, runtime.format], self._usual_ns(python)
+        taken = {path: believed(seen, usual_ns) for path, seen in swept.items()}
         by_precision: dict[str, dict[str, float]] = {}
         for entry in entries:
             if entry.path in taken:
@@ -234,8 +252,17 @@ class _Visit:
                 for name, found in by_precision.items()
             },
             memory=self._memory(runtime, entries),
-            scaling=self._scaling(runtime, entries, taken),
+            scaling=self._scaling(runtime, entries, taken, usual_ns),
         )
+
+    def _usual_ns(self, python: str) -> float:
+        """What counting takes in that Python when nothing disturbs it."""
+        sweeps = (swept for (used, _), swept in self._swept.items() if used == python and swept)
+        windows = (chain.from_iterable(swept.values()) for swept in sweeps)
+        return min(map(undisturbed, windows), default=0.0)
+
+    def _entries(self, runtime: _Runtime) -> list[Entry]:
+        return [e for e in self._prepared.entries if e.format is runtime.format]
 
     def _rates(self, precision: str, taken: dict[str, float], expected: Rates) -> Rates:
         checks = {n: ns for n, ns in taken.items() if n.startswith(networks.CHECKS)}
@@ -243,7 +270,11 @@ class _Visit:
         return fit.rates(fitted, checks, self._prepared.summaries, precision, expected)
 
     def _scaling(
-        self, runtime: _Runtime, entries: Sequence[Entry], alone: Mapping[str, float]
+        self,
+        runtime: _Runtime,
+        entries: Sequence[Entry],
+        alone: Mapping[str, float],
+        usual_ns: float,
     ) -> Scaling:
         """What another thread brings; where there is no other core, what is usual."""
         if runtime.facts.cores == 1:
@@ -251,7 +282,8 @@ class _Visit:
         few = [e for e in entries if e.network in _THREADED and e.precision in _THREADED_PRECISIONS]
         pairs = []
         for threads in {2, min(4, runtime.facts.cores)}:
-            taken = self._sweep(runtime, few, threads, _WINDOW_S * len(few) * _THREADED_ROUNDS)
+            swept = self._sweep(runtime, few, threads, _WINDOW_S * len(few) * _THREADED_ROUNDS)
+            taken = {path: believed(seen, usual_ns) for path, seen in swept.items()}
             for entry in few:
                 if entry.path in taken and entry.path in alone:
                     operators = fit.operators(self._prepared.summaries[entry.network])
@@ -291,11 +323,8 @@ class _Visit:
 
     def _sweep(
         self, runtime: _Runtime, entries: Sequence[Entry], threads: int, seconds: float
-    ) -> dict[str, float]:
-        """Nanoseconds of one inference: of each window the median, of the windows the least.
-
-        Whatever else runs on the device only ever adds time.
-        """
+    ) -> Swept:
+        """Every window of every network that runs."""
         with NamedTemporaryFile(suffix=".json") as listed:
             listed.write(msgspec.json.encode([entry.path for entry in entries]))
             listed.flush()
@@ -313,7 +342,11 @@ class _Visit:
         ]
         said = self._said(argv, deadline_s + _LOCK_WAIT_S + _GRACE_S)
         swept = [event for event in said if isinstance(event, events.Swept)]
-        return {event.model: float(min(event.windows_ns)) for event in swept if event.windows_ns}
+        return {
+            event.model: tuple(map(Window, event.windows_ns, event.counting_ns))
+            for event in swept
+            if event.windows_ns
+        }
 
     def _runner(self, runtime: _Runtime) -> tuple[str, str]:
         return runtime.facts.python, posixpath.join(self._home, _RUNNER)

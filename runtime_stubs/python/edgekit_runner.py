@@ -752,9 +752,8 @@ def memory(emit: Events, arguments: argparse.Namespace) -> None:
 def sweep(emit: Events, arguments: argparse.Namespace) -> None:
     """Time many small models in turn, round after round, in this one process.
 
-    A window counts when the device was as fast right before and after it as at its best;
-    a model that has enough of those is not visited again. Where nothing was calm all count.
-    The first round is always whole, unless the deadline ends it.
+    A model that has enough windows in which the device was calm is not visited again. The
+    first round is always whole, unless the deadline ends it.
     """
     end_when_stdin_closes(lambda: None)
     models = json.loads(arguments.models.read_text(encoding="utf-8"))
@@ -774,15 +773,13 @@ def sweep(emit: Events, arguments: argparse.Namespace) -> None:
                     windows[name].append(swept(arguments, arguments.models.parent / name))
                 except Failure as failure:
                     failed[name] = failure.event["message"]
-    usual_ns = undisturbed(windows)
     for name, seen in windows.items():
-        counted = calm(seen, usual_ns)
         emit(
             {
                 "event": "swept",
                 "model": name,
-                "windows_ns": [window.median_ns for window in counted or seen],
-                "calm": len(counted),
+                "windows_ns": [window.median_ns for window in seen],
+                "counting_ns": [window.counting_ns for window in seen],
                 "error": failed.get(name),
             }
         )
