@@ -30,8 +30,8 @@ def _swept(folder: Path, names: list[str], *options: str) -> dict[str, Event]:
     listed = folder / "models.json"
     listed.write_text(json.dumps(names))
     argv = [sys.executable, RUNNER, "sweep", str(listed), "--runtime", "onnxruntime"]
-    argv += ["--module", "onnxruntime", "--window", "0.002", *options]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    argv += ["--module", "onnxruntime", "--window", "0.002", "--lock", str(folder / "lock")]
+    process = subprocess.Popen([*argv, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout
     with process:
         events = parsed(process.stdout.read())
