@@ -58,21 +58,28 @@ FORMS = {
 }
 
 
+_COMPARED = ("float32", "float16")
+"""The forms of models without labels: their outputs are compared."""
+
+
 class Subject(NamedTuple):
-    """A model, its data, and how the data become what it takes."""
+    """A model, its data if there are any, and how the data become what it takes."""
 
     model: Path
-    calibration: Path
-    evaluation: Path
+    calibration: Path | None = None
+    evaluation: Path | None = None
     change: Callable[[Array], Array] = lambda x: x
 
 
 def subjects() -> dict[str, Subject]:
-    """The models of the assets that are ONNX; empty where the assets are not at hand."""
+    """The float models of the assets; empty where the assets are not at hand."""
 
-    def at(model: str, data: str, change: Callable[[Array], Array] = lambda x: x) -> Subject:
+    def at(model: str, data: str = "", change: Callable[[Array], Array] = lambda x: x) -> Subject:
+        path = ASSETS / "models" / model
+        if not data:
+            return Subject(path)
         files = [ASSETS / "data" / f"{data}.{kind}.npz" for kind in ("calib", "eval")]
-        return Subject(ASSETS / "models" / model, files[0], files[1], change)
+        return Subject(path, files[0], files[1], change)
 
     found = {
         "resnet20": at("resnet20_cifar10/resnet20_fp32.onnx", "cifar10_nchw"),
@@ -82,8 +89,18 @@ def subjects() -> dict[str, Subject]:
         "mnist-cnn": at(
             "mnist_cnn_onnx/opt-mnist.onnx", "mnist", lambda x: x.reshape(-1, 1, 28, 28) * 255
         ),
+        "resnet8": at("mlperf_ic_resnet8/pretrainedResnet.tflite", "cifar10"),
+        "resnet-large": at("mlperf_ic_resnet_large/pretrainedResnet_large_float.tflite", "cifar10"),
+        "dscnn": at("mlperf_kws_dscnn/kws_ref_model_true_fp32.tflite", "speech_mfcc"),
+        "mnist-lstm": at("mnist_lstm/trained_lstm.tflite", "mnist"),
+        "hand-mlp": at("hand_keypoint_mlp/keypoint_classifier.tflite", "hand_keypoint"),
+        "autoencoder": at("mlperf_ad_autoencoder/ad01_fp32.tflite"),
+        "resnet8-h5": at("mlperf_ic_resnet8/pretrainedResnet.h5"),
+        "vww-h5": at("mlperf_vww_mobilenetv1/vww_96.h5"),
+        "dscnn-saved-model": at("mlperf_kws_dscnn/kws_ref_model"),
+        "wake-word": at("mlperf_sww/str_ww_ref_model.h5"),
     }
-    return {name: each for name, each in found.items() if each.model.is_file()}
+    return {name: each for name, each in found.items() if each.model.exists()}
 
 
 def measured(subject: Subject, forms: list[str], samples: int) -> Iterator[tuple[str, Any]]:
@@ -93,10 +110,12 @@ def measured(subject: Subject, forms: list[str], samples: int) -> Iterator[tuple
         source = sources.load(subject.model, work)
         calibration, evaluation = (
             datasets.load(_prepared(path, subject.change, work, samples), source.inputs)
+            if path
+            else None
             for path in (subject.calibration, subject.evaluation)
         )
         reference = validation.reference(source, evaluation, None, work)
-        for name in forms:
+        for name in forms if evaluation else [name for name in forms if name in _COMPARED]:
             folder = work / name
             folder.mkdir()
             quantization = FORMS[name].quantization
@@ -124,7 +143,7 @@ def _figures(job: Job, reference: validation.Reference) -> dict[str, Any]:
         job.folder,
         spec.host_runtime,
         infer=spec.infer,
-        metric=validation.METRICS["top1"],
+        metric=validation.choose_metric(None, reference.labels),
         max_drop=1,
     )
     graph = onnx.load(job.source.graph)
