@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from tests.paths import DIGITS_MODEL
-from tests.runtime_stubs.harness import RUNNER, Event, parsed
+from tests.runtime_stubs.harness import RUNNER, TIMEOUT_S, Event, parsed
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,9 @@ def _swept(folder: Path, names: list[str], *options: str) -> dict[str, Event]:
     assert process.stdout
     with process:
         events = parsed(process.stdout.read())
+        # Its standard input stays open until it has ended: it goes when whoever started it has.
+        assert process.wait(TIMEOUT_S) == 0
     assert events[-1] == {"event": "done"}
-    assert process.returncode == 0
     return {event["model"]: event for event in events[:-1]}
 
 
