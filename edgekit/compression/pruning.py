@@ -102,12 +102,13 @@ def _prune(
         smaller, cuts = channels.pruned(whole, samples, terms, _spatial(inputs, channels_first))
     except ModelError as error:
         raise PruningFailed(error.message, error.hint) from error
-    _check(whole, smaller, pruning)
+    report = _report(whole, smaller, cuts, len(samples))
+    _check(report, pruning)
     names = [value.name for value in smaller.graph.output]
     (outputs,) = values(smaller, names, [random_feeds(inputs)])
     (folder / _GRAPH).write_bytes(smaller.SerializeToString(deterministic=True))
     np.savez(folder / _PROBE, *outputs)
-    (folder / _REPORT).write_bytes(msgspec.json.encode(_report(whole, smaller, cuts, len(samples))))
+    (folder / _REPORT).write_bytes(msgspec.json.encode(report))
 
 
 def _spatial(
@@ -124,9 +125,9 @@ def _spatial(
     return axes
 
 
-def _check(whole: onnx.ModelProto, smaller: onnx.ModelProto, pruning: Channels) -> None:
+def _check(report: PruningReport, pruning: Channels) -> None:
     """The claim, counted on the result."""
-    before, after = (sum(inspection.macs(model).values()) for model in (whole, smaller))
+    before, after = report.macs_before, report.macs_after
     if after > before * (1 - pruning.fraction) + 1:
         raise PruningFailed(
             f"pruning left {after} of {before} multiply-accumulates, more than was asked for"
