@@ -15,10 +15,10 @@ import numpy.typing as npt
 from msgspec import Struct
 
 CONFIDENCE = 0.99
-"""Of a verdict: of a hundred comparisons one may be wrong, before ``TOLERANCE``."""
+"""Of the interval that a verdict rests on; ``TOLERANCE`` comes on top."""
 
 TOLERANCE = 0.01
-"""Ratios this near to one are no difference: processes of the same file differ as much."""
+"""Ratios this near to one are taken for no difference: nobody would act on less."""
 
 FEWEST = 8
 """Pairs from which an interval of 99 % exists: ``2 * 0.5**8 < 0.01``."""

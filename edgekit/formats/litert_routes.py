@@ -107,6 +107,5 @@ ROUTES = (
     Route(name=f"onnx2tf {ONNX2TF.version} of smaller operators", convert=_written_out),
     Route(name="onnxsim", convert=_onnxsim),
 )
-"""What is nearest to the user's own file comes first. Of five of Keras's networks the converter's
-file takes 1.00 to 1.01 times the processor time of the fastest way's, onnx2tf's 1.00 to 1.14 (it
-takes HardSwish apart), onnxsim's 1.00 to 1.4 (``benchmarks/zoo.py``)."""
+"""What is nearest to the user's own file comes first, and before onnx2tf, which takes HardSwish
+apart. ``benchmarks/zoo.py`` prints what the file of each way takes."""
