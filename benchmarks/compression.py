@@ -76,23 +76,21 @@ def case(model: Path, data: str, fraction: float, rounds: int) -> dict[str, Any]
             for kind in ("calib", "eval")
         )
         start = time.perf_counter()
-        made = pruning.pruned(source, Channels(fraction), calibration, Path(folder))
+        made, report = pruning.pruned(source, Channels(fraction), calibration, Path(folder))
         seconds = time.perf_counter() - start
-        whole, smaller = onnx.load(source.graph), onnx.load(made.source.graph)
+        whole, smaller = onnx.load(source.graph), onnx.load(made.graph)
         before, after = latency(whole, evaluation), latency(smaller, evaluation)
         pairs = interleaved(rounds, before, after)
         return {
             "float": top1(whole, evaluation),
             "pruned": top1(smaller, evaluation),
-            "magnitude": top1(by_magnitude(whole, made.report), evaluation),
+            "magnitude": top1(by_magnitude(whole, report), evaluation),
             "macs_left": sum(inspection.macs(smaller).values())
             / sum(inspection.macs(whole).values()),
-            "bytes_left": made.report.weight_bytes_after / made.report.weight_bytes_before,
+            "bytes_left": report.weight_bytes_after / report.weight_bytes_before,
             "time_left": median(new / old for old, new in pairs),
             "pruning_s": seconds,
-            "layers": {
-                layer.layers[0]: (layer.before, layer.after) for layer in made.report.layers
-            },
+            "layers": {layer.layers[0]: (layer.before, layer.after) for layer in report.layers},
         }
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgekit import datasets, sources, validation
+from edgekit.compression import storing
 from edgekit.domain import Format, Granularity, Mode, Quantization, Recipe
 from edgekit.formats import FORMATS, Job, coreml_compression, coreml_package
 
@@ -120,7 +121,12 @@ def measured(subject: Subject, forms: list[str], samples: int) -> Iterator[tuple
             folder.mkdir()
             quantization = FORMS[name].quantization
             recipe = Recipe(format=Format.COREML, runtime="coreml", quantization=quantization)
-            job = Job(source=source, recipe=recipe, folder=folder, calibration=calibration)
+            stored = source
+            if calibration and storing.rounds(quantization):
+                stored, _ = storing.rounded(
+                    source, Format.COREML, quantization, calibration, work / "cache"
+                )
+            job = Job(source=stored, recipe=recipe, folder=folder, calibration=calibration)
             yield name, _figures(job, reference)
 
 

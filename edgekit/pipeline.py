@@ -302,6 +302,7 @@ def _write(
         digests={},
         sizes_bytes={},
         pruned=passed.pruned,
+        rounded=passed.rounded,
     )
     bundle.complete(folder, manifest)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from edgekit.compression import pruning
+from edgekit.compression import pruning, storing
 from edgekit.datasets import Dataset
 from edgekit.domain import (
     Artifact,
@@ -23,6 +23,7 @@ from edgekit.domain import (
     Plan,
     PruningReport,
     Recipe,
+    RoundingReport,
     ValidationReport,
 )
 from edgekit.errors import ConversionFailed, GateError, ToolError, ToolMissing
@@ -60,6 +61,7 @@ class Passed(Struct, frozen=True, kw_only=True):
         outputs: the artifact's outputs for the reference's samples, in its own layout.
         attempts: it, and all that were tried before it.
         pruned: what its pruning took away.
+        rounded: how its weights were fitted to few bits.
     """
 
     candidate: Candidate
@@ -69,6 +71,7 @@ class Passed(Struct, frozen=True, kw_only=True):
     validation: ValidationReport
     attempts: tuple[Attempt, ...]
     pruned: PruningReport | None = None
+    rounded: RoundingReport | None = None
 
 
 def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
@@ -129,6 +132,7 @@ def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
                 validation=report,
                 attempts=tuple(attempts),
                 pruned=made.pruned,
+                rounded=made.rounded,
             )
         shutil.rmtree(folder)
     raise _none_passed(attempts)
@@ -143,11 +147,13 @@ class _Made(Struct, frozen=True, kw_only=True):
     outputs: tuple[Path, ...]
     validation: ValidationReport
     pruned: PruningReport | None
+    rounded: RoundingReport | None
 
 
 def _tried(bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage) -> _Made:
     spec = FORMATS[recipe.format]
     source, pruned = _pruned(bench, recipe, on_stage)
+    source, rounded = _rounded(bench, recipe, source, on_stage)
     on_stage("convert", recipe.label)
     artifact = spec.make(
         Job(
@@ -172,7 +178,9 @@ def _tried(bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage) -> _Ma
         metric=bench.metric,
         max_drop=bench.plan.goal.max_accuracy_drop,
     )
-    return _Made(artifact=artifact, outputs=outputs, validation=report, pruned=pruned)
+    return _Made(
+        artifact=artifact, outputs=outputs, validation=report, pruned=pruned, rounded=rounded
+    )
 
 
 def _pruned(
@@ -183,8 +191,21 @@ def _pruned(
     if recipe.pruning is None or bench.calibration is None:
         return source, None
     on_stage("prune", f"{recipe.pruning.fraction:.0%} of {source.name}")
-    made = pruning.pruned(source, recipe.pruning, bench.calibration, bench.cache)
-    return made.source, made.report
+    return pruning.pruned(source, recipe.pruning, bench.calibration, bench.cache)
+
+
+def _rounded(
+    bench: Bench, recipe: Recipe, source: SourceModel, on_stage: OnStage
+) -> tuple[SourceModel, RoundingReport | None]:
+    """The source with weights that lie where the recipe's few bits can store them.
+
+    Without calibration data a tool rounds them to nearest.
+    """
+    wanted = recipe.quantization
+    if bench.calibration is None or not storing.rounds(wanted):
+        return source, None
+    on_stage("round", f"{source.name} to {recipe.precision}")
+    return storing.rounded(source, recipe.format, wanted, bench.calibration, bench.cache)
 
 
 def _check_claim(summary: ModelSummary, recipe: Recipe, artifact: Artifact) -> None:

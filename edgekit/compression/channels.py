@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import onnx
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from edgekit import inspection
 from edgekit.compression import fractions, layers, refit, saliency
-from edgekit.compression.activations import Sample, shifted, values
+from edgekit.compression.activations import Sample, shifted
+from edgekit.compression.differences import before_softmax, difference, outputs
 from edgekit.compression.groups import Coupling, Dimension, coupling
 from edgekit.compression.layers import Layer
 from edgekit.compression.surgery import without
 from edgekit.errors import ModelError
-
-Array = NDArray[Any]
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -88,8 +84,8 @@ def chosen(
     """
     dimensions = prunable(coupled, terms.multiple)
     reading = saliency.readers(whole, coupled, found, samples)
-    output = _before_softmax(whole)
-    told = _outputs(whole, output, samples)
+    output = before_softmax(whole)
+    told = outputs(whole, output, samples)
     orders = [_order(whole, coupled, one, reading, terms) for one in dimensions]
 
     def table(dimension: Dimension, order: Sequence[int]) -> tuple[fractions.Level, ...]:
@@ -98,7 +94,7 @@ def chosen(
         def error(count: int) -> float:
             smaller = without(whole, coupled, order[:count])
             saliency.compensate(smaller, readers, order[:count], terms.ridge)
-            return difference(_outputs(smaller, output, samples), told)
+            return difference(outputs(smaller, output, samples), told)
 
         return fractions.sensitivity(dimension, terms.multiple, error)
 
@@ -147,32 +143,3 @@ def _order(
     if readers:
         return saliency.by_error(dimension, readers, terms.ridge)
     return saliency.by_magnitude(whole, coupled, dimension)
-
-
-def _before_softmax(model: onnx.ModelProto) -> list[str]:
-    """The outputs, a final softmax taken off: it hides how far values are from each other."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    names = [value.name for value in model.graph.output]
-    softmax = [makers.get(name) for name in names]
-    return [
-        node.input[0] if node is not None and node.op_type == "Softmax" else name
-        for name, node in zip(names, softmax, strict=True)
-    ]
-
-
-def _outputs(
-    model: onnx.ModelProto, names: Sequence[str], samples: Sequence[Sample]
-) -> tuple[Array, ...]:
-    """The outputs for all samples, stacked."""
-    rows = list(values(model, names, samples))
-    return tuple(np.stack(column) for column in zip(*rows, strict=True))
-
-
-def difference(got: Sequence[Array], told: Sequence[Array]) -> float:
-    """Squared error as a share of the variance over the samples, the mean of the outputs."""
-    shares = [
-        float(np.sum((mine - its) ** 2) / max(np.sum((its - its.mean(0)) ** 2), 1e-12))
-        for mine, its in zip(got, told, strict=True)
-        if its.dtype.kind == "f"
-    ]
-    return sum(shares) / max(len(shares), 1)

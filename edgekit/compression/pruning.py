@@ -1,102 +1,53 @@
-"""The stage: a source without a share of its work, made in a process of its own, and kept."""
+"""The stage: a source without a share of its work."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from itertools import islice
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import onnx
-from msgspec import Struct, structs
 
-from edgekit import fingerprint, inspection, store
-from edgekit.compression import channels
-from edgekit.compression.activations import values
+from edgekit import inspection
+from edgekit.compression import channels, stage
 from edgekit.compression.channels import Cut
 from edgekit.datasets import Dataset
 from edgekit.domain import Channels, Narrowed, PruningReport, TensorSpec
 from edgekit.errors import ModelError, PruningFailed
-from edgekit.sources import SourceModel, random_feeds
-from edgekit.toolchain import isolation
-from edgekit.toolchain.process import Limits
-
-_LIMITS = Limits(seconds=3600)
-_SAMPLES = 100
-"""More bring little, and take their time."""
+from edgekit.sources import SourceModel
 
 _FEWEST_AXES, _IMAGE_AXES = 3, 4
-_GRAPH, _PROBE, _REPORT = "pruned.onnx", "probe.npz", "pruned.json"
 
 
-class Pruned(Struct, frozen=True):
-    """The smaller network, as a source like any other, and what became of it."""
-
-    source: SourceModel
-    report: PruningReport
-
-
-def pruned(source: SourceModel, pruning: Channels, calibration: Dataset, cache: Path) -> Pruned:
-    """The source without a share of its multiply-accumulates.
+def pruned(
+    source: SourceModel, pruning: Channels, calibration: Dataset, cache: Path
+) -> tuple[SourceModel, PruningReport]:
+    """The source without a share of its multiply-accumulates, and what became of it.
 
     Args:
         source: the whole network.
         pruning: how much is to go.
         calibration: samples; labels are not looked at.
-        cache: where results are kept between builds, by all that decides them.
+        cache: where results are kept between builds.
 
     Raises:
         PruningFailed: nothing can be removed, or not so much.
         ToolError: it crashed, or passed its limits.
     """
-    key = store.key(
-        [
-            source.graph.read_bytes(),
-            msgspec.json.encode(pruning, order="deterministic"),
-            calibration.sha256,
-            fingerprint.code(),
-        ]
-    )
-    fill = partial(_fill, source, pruning, calibration)
-    folder = store.make(cache / "pruned", key, fill)
-    report = msgspec.json.decode((folder / _REPORT).read_bytes(), type=PruningReport)
-    smaller = structs.replace(
-        source,
-        graph=folder / _GRAPH,
-        written=folder / _GRAPH,
-        probe=folder / _PROBE,
-        # What was made of another framework's file directly would be the whole network.
-        original=None,
-    )
-    return Pruned(smaller, report)
+    entry = stage.entry("pruned", source, calibration, pruning)
+    given = (source.inputs, source.channels_first, pruning, calibration)
+    return stage.derived(source, entry, cache, PruningReport, _fill, *given)
 
 
-def _fill(source: SourceModel, pruning: Channels, calibration: Dataset, folder: Path) -> None:
-    isolation.call(
-        _prune,
-        _LIMITS,
-        source.graph,
-        source.inputs,
-        source.channels_first,
-        pruning,
-        calibration,
-        folder,
-    )
-
-
-def _prune(
+def _fill(
+    folder: Path,
     graph: Path,
     inputs: tuple[TensorSpec, ...],
     channels_first: tuple[str, ...],
     pruning: Channels,
     calibration: Dataset,
-    folder: Path,
 ) -> None:
     """What runs in a process of its own."""
-    whole = onnx.load(graph)
-    samples = list(islice(calibration.samples(), _SAMPLES))
+    whole, samples = onnx.load(graph), stage.samples(calibration)
     terms = channels.Terms(fraction=pruning.fraction)
     try:
         smaller, cuts = channels.pruned(whole, samples, terms, _spatial(inputs, channels_first))
@@ -104,11 +55,7 @@ def _prune(
         raise PruningFailed(error.message, error.hint) from error
     report = _report(whole, smaller, cuts, len(samples))
     _check(report, pruning)
-    names = [value.name for value in smaller.graph.output]
-    (outputs,) = values(smaller, names, [random_feeds(inputs)])
-    (folder / _GRAPH).write_bytes(smaller.SerializeToString(deterministic=True))
-    np.savez(folder / _PROBE, *outputs)
-    (folder / _REPORT).write_bytes(msgspec.json.encode(report))
+    stage.write(folder, smaller, inputs, report)
 
 
 def _spatial(

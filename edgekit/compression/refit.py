@@ -29,6 +29,9 @@ _ROUNDS = 3
 
 Floats = NDArray[np.float64]
 
+Problem = tuple[Floats, Floats, Floats]
+"""What a layer takes, row by row; what it is to give; and what is added to what it gives."""
+
 
 class Goal(Struct, frozen=True):
     """What a layer is fitted to.
@@ -68,10 +71,10 @@ def refitted(
     """
     fitted = onnx.ModelProto()
     fitted.CopyFrom(smaller)
-    goals = _goals(original, layers)
+    wanted = goals(original, layers)
     made = _made(coupling, removed)
     for layer in layers:
-        _fit(fitted, original, layer, goals[layer.name], made.get(layer.weight), samples, ridge)
+        _fit(fitted, original, layer, wanted[layer.name], made.get(layer.weight), samples, ridge)
     return fitted
 
 
@@ -81,8 +84,11 @@ def _made(coupling: Coupling, removed: Sequence[int]) -> dict[str, NDArray[np.bo
     return {s.tensor: kept(s.channels, gone) for s in coupling.slots if s.use.value != "read"}
 
 
-def _goals(original: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Goal]:
-    """A layer whose output is only added to what is final by then is fitted to the sum."""
+def goals(original: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Goal]:
+    """What each layer is fitted to, by its name.
+
+    A layer whose output is only added to what is final by then is fitted to the sum.
+    """
     readers: dict[str, list[NodeProto]] = {}
     for node in original.graph.node:
         for name in node.input:
@@ -90,7 +96,7 @@ def _goals(original: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Goal
     ends = {value.name for value in original.graph.output}
     order = {name: i for i, node in enumerate(original.graph.node) for name in node.output}
     fitted_at = _last_fitted(original, {layer.given for layer in layers})
-    goals = {}
+    found = {}
     for layer in layers:
         following = readers.get(layer.given, [])
         target, other = layer.given, ""
@@ -103,8 +109,8 @@ def _goals(original: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Goal
             else:
                 other = ""
         low, high = _passing(original, following) if target not in ends else (-np.inf, np.inf)
-        goals[layer.name] = Goal(target, other, low, high)
-    return goals
+        found[layer.name] = Goal(target, other, low, high)
+    return found
 
 
 def _last_fitted(original: onnx.ModelProto, given: set[str]) -> dict[str, int]:
@@ -141,6 +147,29 @@ def _fit(
     samples: Sequence[Sample],
     ridge: float,
 ) -> None:
+    given = problem(fitted, original, layer, goal, samples, made)
+    weight, bias = solved(given, fitted, layer, goal, ridge)
+    write(fitted, layer, weight, bias)
+
+
+def problem(
+    fitted: onnx.ModelProto,
+    original: onnx.ModelProto,
+    layer: Layer,
+    goal: Goal,
+    samples: Sequence[Sample],
+    made: NDArray[np.bool_] | None = None,
+) -> Problem:
+    """What a layer takes in the one graph, and is to give by the other.
+
+    Args:
+        fitted: the graph whose layers before this one are final.
+        original: the graph that says what is right.
+        layer: of ``original``.
+        goal: the layer's.
+        samples: without labels.
+        made: which of the original's channels the layer still gives; ``None``: all.
+    """
     others = [goal.other] if goal.other else []
     seen = [
         [matrices.rows(layer, taken), *(matrices.given(layer, other) for other in rest)]
@@ -154,19 +183,29 @@ def _fit(
     added = (
         np.concatenate([rest[0] for _, *rest in seen]) if others else np.zeros((1, 1), rows.dtype)
     )
-    old = matrices.constant(fitted, layer.weight)
-    start = matrices.matrix(layer, old).astype(np.float64)
+    return rows, targets, added
+
+
+def solved(
+    given: Problem, fitted: onnx.ModelProto, layer: Layer, goal: Goal, ridge: float
+) -> tuple[Floats, Floats]:
+    """The layer's matrix, ``[channels in * taps, channels out]``, and its bias, that serve best.
+
+    The bias is zero where the layer has none.
+    """
+    start = matrices.matrix(layer, matrices.constant(fitted, layer.weight)).astype(np.float64)
     bias = matrices.constant(fitted, layer.bias).reshape(-1) if layer.bias else None
-    problem = (rows, targets, added)
     solve = _by_channel if layer.depthwise else _dense
-    found, moved = solve(problem, start, bias, goal, ridge)
-    matrices.assign(fitted, layer.weight, matrices.weight(layer, found, old.shape))
+    return solve(given, start, bias, goal, ridge)
+
+
+def write(fitted: onnx.ModelProto, layer: Layer, matrix: Floats, bias: Floats) -> None:
+    """Give a layer that matrix, and that bias if it has one."""
+    shape = matrices.constant(fitted, layer.weight).shape
+    matrices.assign(fitted, layer.weight, matrices.weight(layer, matrix, shape))
     if layer.bias:
         shape = matrices.constant(fitted, layer.bias).shape
-        matrices.assign(fitted, layer.bias, moved.reshape(shape))
-
-
-Problem = tuple[Floats, Floats, Floats]
+        matrices.assign(fitted, layer.bias, bias.reshape(shape))
 
 
 def _dense(

@@ -14,6 +14,8 @@ from edgekit.domain.artifact import (
     OutputFidelity,
     Picture,
     PruningReport,
+    RoundedLayer,
+    RoundingReport,
     TensorBinding,
     ValidationReport,
 )
@@ -132,6 +134,8 @@ __all__ = [
     "Recipe",
     "Rejection",
     "Requirement",
+    "RoundedLayer",
+    "RoundingReport",
     "RuntimeCalibration",
     "Scaling",
     "Storage",

@@ -220,6 +220,31 @@ class PruningReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     sample_count: int
 
 
+class RoundedLayer(Struct, frozen=True, forbid_unknown_fields=True):
+    """A layer whose weights were made to fit into so many bits."""
+
+    name: str
+    bits: int
+
+
+class RoundingReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What fitting weights to few bits brought, on samples that it was not done with.
+
+    Attributes:
+        error_to_nearest: of the outputs with every weight at its nearest value: squared, as
+            a share of their variance over the samples.
+        error: the same for the weights that were fitted.
+        used: whether these are the ones in the artifact.
+        sample_count: how many calibration samples there were.
+    """
+
+    layers: tuple[RoundedLayer, ...]
+    error_to_nearest: float
+    error: float
+    used: bool
+    sample_count: int
+
+
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A bundle's table of contents and its pedigree.
 
@@ -231,6 +256,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             ``None``: the CPU.
         measured: the candidates that were measured on a target before one was chosen.
         pruned: what the recipe's pruning took away; ``None``: it has none.
+        rounded: how weights in few bits were fitted; ``None``: they were not.
         digests: sha256 of every other file of the bundle, by its path.
         sizes_bytes: size of the same files.
     """
@@ -252,3 +278,4 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sizes_bytes: dict[str, int]
     measured: tuple[Measured, ...] = ()
     pruned: PruningReport | None = None
+    rounded: RoundingReport | None = None

@@ -8,27 +8,27 @@ NumPy 2 and prunes nothing; the zeros are therefore made in the ONNX graph, in f
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from edgekit.domain import Granularity, Mode, Quantization
-from edgekit.domain.coreml import weight_bits
+from edgekit.domain.coreml import FEWEST_ELEMENTS, block, spares, weight_bits
 from edgekit.errors import ToolError
 
-_FEWEST = 512
-"""Weights of fewer elements stay as they are: scales and tables would outweigh them."""
-
-_BLOCKS = (32, 16, 8, 4, 2, 1)
 _OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _MATRIX = 2
-_FEW_BITS = 6
 _TOLERANCE = 1.1
-_TENSOR_BYTES = 128
-"""What a tensor takes beside its elements: headers and alignment, of its scales, too."""
+_ENTRY = 64
+"""Bytes of a header in the file of weights, and what its entries' sizes are multiples of."""
+
+_FEWEST_IN_FILE = 10
+
+_ANY = np.zeros((32, 32), np.float32)
+"""Stands for a weight that is not known."""
 
 _ALMOST_ZERO = 1e-12
 
@@ -42,7 +42,7 @@ def pruned(model: ModelProto, sparsity: float) -> None:
     names = {node.input[1] for node in model.graph.node if node.op_type in _OPERATORS}
     for tensor in model.graph.initializer:
         weight = numpy_helper.to_array(tensor)
-        if tensor.name in names and weight.size >= _FEWEST and weight.ndim >= _MATRIX:
+        if tensor.name in names and weight.size >= FEWEST_ELEMENTS and weight.ndim >= _MATRIX:
             tensor.CopyFrom(numpy_helper.from_array(_zeroed(weight, sparsity), tensor.name))
 
 
@@ -77,7 +77,7 @@ def compressed(mlmodel: Any, quantization: Quantization) -> Any:
 
 
 def _config(
-    mlmodel: Any, quantization: Quantization, form: Callable[[Quantization, int], Any]
+    mlmodel: Any, quantization: Quantization, form: Callable[[Quantization, NDArray[Any]], Any]
 ) -> Any:
     """A form for every weight, in blocks that fit.
 
@@ -85,27 +85,12 @@ def _config(
     """
     import coremltools.optimize.coreml as cto
 
-    made = cto.OptimizationConfig(global_config=form(quantization, _BLOCKS[0]))
-    for name, weight in cto.get_weights_metadata(mlmodel, _FEWEST).items():
-        shape = weight.val.shape
-        spared = _spared(shape, quantization)
-        made.set_op_name(name, None if spared else form(quantization, _block(shape)))
+    # What is sparse already is no plain constant any more: it goes by the form for all.
+    made = cto.OptimizationConfig(global_config=form(quantization, _ANY))
+    for name, weight in cto.get_weights_metadata(mlmodel, FEWEST_ELEMENTS).items():
+        spared = spares(weight.val.shape, quantization)
+        made.set_op_name(name, None if spared else form(quantization, weight.val))
     return made
-
-
-def _spared(shape: tuple[int, ...], quantization: Quantization) -> bool:
-    """Whether a weight stays in float16: depthwise filters in few bits.
-
-    They are few, and every one of them makes a channel: with them in tables of four bits
-    MobileNetV1 falls from 0.862 to 0.754.
-    """
-    return weight_bits(quantization) < _FEW_BITS and len(shape) > _MATRIX and shape[1] == 1
-
-
-def _block(shape: tuple[int, ...]) -> int:
-    """The largest block that divides both of a weight's channels, of ``_BLOCKS``."""
-    fitting = (size for size in _BLOCKS if not any(channels % size for channels in shape[:2]))
-    return next(fitting, 1)
 
 
 def _sparse(quantization: Quantization) -> Any:
@@ -115,83 +100,101 @@ def _sparse(quantization: Quantization) -> Any:
     return cto.OpThresholdPrunerConfig(
         threshold=_ALMOST_ZERO,
         minimum_sparsity_percentile=quantization.sparsity / 2,
-        weight_threshold=_FEWEST,
+        weight_threshold=FEWEST_ELEMENTS,
     )
 
 
-def _palettizer(quantization: Quantization, block: int) -> Any:
-    """A table for each tensor, or one for each group of channels, where iOS 18 allows."""
+def _palettizer(quantization: Quantization, weight: NDArray[Any]) -> Any:
+    """A table for each tensor, or one for each group of channels, where iOS 18 allows.
+
+    Where a weight has no more values than its table holds, they are the table.
+    """
     import coremltools.optimize.coreml as cto
 
+    bits = weight_bits(quantization)
     blocks = quantization.granularity is Granularity.PER_BLOCK
+    values = len(np.unique(weight))
+    # With fewer values than half of that the tool would take fewer bits, which an older system
+    # may not load.
+    fits = 1 << (bits - 1) < values <= 1 << bits
     return cto.OpPalettizerConfig(
-        nbits=weight_bits(quantization),
-        mode="kmeans",
+        **({"mode": "unique"} if fits else {"mode": "kmeans", "nbits": bits}),
         granularity="per_grouped_channel" if blocks else "per_tensor",
-        group_size=block,
-        weight_threshold=_FEWEST,
+        group_size=block(weight.shape),
+        weight_threshold=FEWEST_ELEMENTS,
     )
 
 
-def _linear(quantization: Quantization, block: int) -> Any:
+def _linear(quantization: Quantization, weight: NDArray[Any]) -> Any:
     import coremltools.optimize.coreml as cto
 
     return cto.OpLinearQuantizerConfig(
         mode="linear_symmetric",
         dtype=quantization.weights,
         granularity=quantization.granularity.value.replace("-", "_"),
-        block_size=block,
-        weight_threshold=_FEWEST,
+        block_size=block(weight.shape),
+        weight_threshold=FEWEST_ELEMENTS,
     )
 
 
-_COMPRESSORS: dict[Mode, tuple[str, Callable[[Quantization, int], Any]]] = {
+_COMPRESSORS: dict[Mode, tuple[str, Callable[[Quantization, NDArray[Any]], Any]]] = {
     Mode.PALETTIZED: ("palettize_weights", _palettizer),
     Mode.WEIGHT_ONLY: ("linear_quantize_weights", _linear),
 }
 
 
 def expected_bytes(model: ModelProto, quantization: Quantization | None) -> float:
-    """What the weights of a graph must take, by arithmetic.
+    """What the file with a graph's weights must take, by arithmetic.
 
     A weight element takes its bits; a sparse one its bits where it is not zero, and a bit
-    of the mask. Each channel or block has a scale in float16, each table its values, each
-    tensor a header.
+    of the mask. Each channel or block has a scale in float16, each table its values. Each of
+    these is an entry of the file, with a header, in steps of 64 bytes; what has few
+    elements stands in the program instead.
     """
-    compute = 32 if quantization is None else 16
-    consumers = {name: node.op_type for node in model.graph.node for name in node.input}
-    total = float(_TENSOR_BYTES)
+    consumers = {name: node for node in model.graph.node for name in node.input}
+    total = float(_ENTRY)
     for tensor in model.graph.initializer:
         shape = tuple(tensor.dims)
-        size = prod(shape)
-        weighs = len(shape) >= _MATRIX and consumers.get(tensor.name) in _OPERATORS
-        if quantization is None or not weighs or size < _FEWEST:
-            total += size * compute / 8
-        elif _spared(shape, quantization):
-            total += _kept_bytes(size, 16, quantization)
-        else:
-            total += _weight_bytes(shape, quantization)
-        total += _TENSOR_BYTES
+        reader = consumers.get(tensor.name)
+        weighs = len(shape) >= _MATRIX and reader is not None and reader.op_type in _OPERATORS
+        wide = quantization is None
+        parts = _stored(shape, _made(reader, shape), quantization if weighs else None, wide)
+        total += sum(
+            _ENTRY + _ENTRY * ceil(elements * bits / 8 / _ENTRY)
+            for elements, bits in parts
+            if elements >= _FEWEST_IN_FILE
+        )
     return total
 
 
-def _kept_bytes(size: float, bits: int, quantization: Quantization) -> float:
-    """What is not zero, and the mask that says where that is."""
-    mask = size / 8 if quantization.sparsity else 0.0
-    return size * (1 - quantization.sparsity) * bits / 8 + mask
+def _made(reader: NodeProto | None, shape: tuple[int, ...]) -> int:
+    """How many channels a weight makes: each has a scale."""
+    if len(shape) < _MATRIX or reader is None or reader.op_type == "Conv":
+        return shape[0] if shape else 1
+    turned = any(a.name == "transB" and a.i for a in reader.attribute)
+    return shape[0] if turned else shape[1]
 
 
-def _weight_bytes(shape: tuple[int, ...], quantization: Quantization) -> float:
-    bits = weight_bits(quantization)
-    kept = _kept_bytes(float(prod(shape)), bits, quantization)
+def _stored(
+    shape: tuple[int, ...], made: int, quantization: Quantization | None, wide: bool
+) -> list[tuple[float, int]]:
+    """The entries of one tensor: how many elements, of how many bits."""
+    size = float(prod(shape))
+    if quantization is None or size < FEWEST_ELEMENTS:
+        return [(size, 32 if wide else 16)]
+    spared = spares(shape, quantization)
+    bits = 16 if spared else weight_bits(quantization)
+    kept = [(size * (1 - quantization.sparsity), bits)]
+    if quantization.sparsity:
+        kept.append((size, 1))
     blocks = quantization.granularity is Granularity.PER_BLOCK
-    if quantization.mode is Mode.PALETTIZED:
-        tables = max(shape[:2]) / _block(shape) if blocks else 1
-        return kept + tables * float(1 << bits) * 2
-    if quantization.mode is Mode.FLOAT16:
+    if spared or quantization.mode is Mode.FLOAT16:
         return kept
+    if quantization.mode is Mode.PALETTIZED:
+        tables = max(shape[:2]) / block(shape) if blocks else 1
+        return [*kept, (tables * (1 << bits), 16)]
     # A block holds the kernel's elements, too.
-    return kept + 2 * (prod(shape[:2]) / _block(shape) if blocks else max(shape[:2]))
+    return [*kept, (prod(shape[:2]) / block(shape) if blocks else made, 16)]
 
 
 def weigh(weights: int, expected: float, precision: str) -> None:

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from edgekit import inspection
-from edgekit.compression import channels, layers, saliency
+from edgekit.compression import channels, differences, layers, saliency
 from edgekit.compression.activations import Sample, shifted, values
 from edgekit.compression.channels import Terms
 from edgekit.compression.fractions import Level, Width, allocate, levels
@@ -45,7 +45,7 @@ def test_redundant_channels_go_at_almost_no_cost() -> None:
     before, after = (sum(inspection.macs(one).values()) for one in (model, smaller))
     unseen = samples(60)[40:]
     assert after <= 0.6 * before
-    assert channels.difference(outputs(smaller, unseen), outputs(model, unseen)) < 1e-2
+    assert differences.difference(outputs(smaller, unseen), outputs(model, unseen)) < 1e-2
     assert len(cuts[0].removed) == 8
     onnx.checker.check_model(smaller, full_check=True)
 
@@ -58,7 +58,7 @@ def test_the_fit_is_what_keeps_the_outputs() -> None:
     removed = [channel for cut in cuts for channel in cut.removed]
     bare = channels.without(model, found, removed)
     fitted, unfitted = (
-        channels.difference(outputs(one, fed), outputs(model, fed)) for one in (smaller, bare)
+        differences.difference(outputs(one, fed), outputs(model, fed)) for one in (smaller, bare)
     )
     assert fitted < 0.1 * unfitted
 

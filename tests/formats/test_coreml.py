@@ -104,7 +104,7 @@ class TestCoreML(FormatContract):
         file = package / "Data/com.apple.CoreML/weights/weight.bin"
         graph = onnx.load(reference.source.graph)
         expected = coreml_compression.expected_bytes(graph, quantization)
-        assert 0.8 * expected <= file.stat().st_size <= 1.1 * expected
+        assert 0.9 * expected <= file.stat().st_size <= 1.1 * expected
 
     def test_the_package_is_the_same_whenever_and_wherever_it_is_made(
         self, source: SourceModel, tmp_path: Path
@@ -264,7 +264,8 @@ def test_a_claim_is_weighed() -> None:
     )
     half = stored(Mode.FLOAT16, "float16", sparsity=0.5)
     expected = coreml_compression.expected_bytes(graph, half)
-    assert expected == 256 * 256 * (0.5 * 2 + 1 / 8) + 2 * 128
+    # The file's header, and two entries with theirs: the values, and where they are.
+    assert expected == 256 * 256 * (0.5 * 2 + 1 / 8) + 3 * 64
     coreml_compression.weigh(round(expected), expected, half.precision)
     with pytest.raises(ToolError, match="left weights as they were"):
         coreml_compression.weigh(256 * 256 * 2, expected, half.precision)

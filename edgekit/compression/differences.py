@@ -1,0 +1,43 @@
+"""How far a network's outputs are from those of the one it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgekit.compression.activations import Sample, values
+
+Array = NDArray[Any]
+
+
+def before_softmax(model: onnx.ModelProto) -> list[str]:
+    """The outputs, a final softmax taken off: it hides how far values are from each other."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    names = [value.name for value in model.graph.output]
+    softmax = [makers.get(name) for name in names]
+    return [
+        node.input[0] if node is not None and node.op_type == "Softmax" else name
+        for name, node in zip(names, softmax, strict=True)
+    ]
+
+
+def outputs(
+    model: onnx.ModelProto, names: Sequence[str], samples: Sequence[Sample]
+) -> tuple[Array, ...]:
+    """The outputs for all samples, stacked."""
+    rows = list(values(model, names, samples))
+    return tuple(np.stack(column) for column in zip(*rows, strict=True))
+
+
+def difference(got: Sequence[Array], told: Sequence[Array]) -> float:
+    """Squared error as a share of the variance over the samples, the mean of the outputs."""
+    shares = [
+        float(np.sum((mine - its) ** 2) / max(np.sum((its - its.mean(0)) ** 2), 1e-12))
+        for mine, its in zip(got, told, strict=True)
+        if its.dtype.kind == "f"
+    ]
+    return sum(shares) / max(len(shares), 1)
