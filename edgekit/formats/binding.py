@@ -37,12 +37,16 @@ def to_artifact(array: Array, binding: TensorBinding) -> Array:
     moved = array.transpose(binding.permutation)
     if binding.image is not None:
         return _pixels(moved[0], binding.image).reshape(binding.artifact.shape)
-    stored = np.dtype(binding.artifact.dtype)
-    if binding.quantization is None:
-        return moved.astype(stored, copy=False)
-    info = np.iinfo(stored)
-    scaled = np.round(moved / binding.quantization.scale) + binding.quantization.zero_point
-    return np.clip(scaled, info.min, info.max).astype(stored)
+    return stored(moved, binding.quantization, np.dtype(binding.artifact.dtype))
+
+
+def stored(array: Array, quantization: AffineQuantization | None, dtype: np.dtype[Any]) -> Array:
+    """Real values as a tensor of that type holds them."""
+    if quantization is None:
+        return array.astype(dtype, copy=False)
+    info = np.iinfo(dtype)
+    scaled = np.round(array / quantization.scale) + quantization.zero_point
+    return np.clip(scaled, info.min, info.max).astype(dtype)
 
 
 def _pixels(real: Array, picture: Picture) -> Array:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import batched
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import batched, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgekit.compression.differences import difference
 from edgekit.datasets import Dataset, Sample
-from edgekit.domain import Granularity, Mode, Quantization, TensorBinding
+from edgekit.domain import AffineQuantization, Granularity, Mode, Quantization, TensorBinding
 from edgekit.errors import DataError
+from edgekit.formats import binding, ranges
+from edgekit.formats.ranges import Range
+
+Array = NDArray[Any]
 
 _BITS = {"int4": 4, "int8": 8, "float16": 16}
 _SIGNATURE, _MAGIC = "serving_default", b"TFL3"
 _CHUNK = 32
 """Samples per calibration call: the tool lists what it is given, so it is given little."""
+
+_JUDGING = 64
+"""Samples by which ranges are chosen."""
 
 
 def quantize(
@@ -33,21 +45,55 @@ def quantize(
         quantization: ``float16`` casts weights, ``dynamic`` and ``weight-only`` store them
             in int8 or int4, ``static`` computes in int8 from calibrated ranges.
         inputs: how calibration samples become the artifact's inputs.
-        calibration: samples, for ``static`` only.
+        calibration: samples, for ``static`` only; their ranges are taken whole or narrowed,
+            whichever leaves the outputs nearer to the float model's.
 
     Raises:
         DataError: ``static`` without calibration.
     """
+    signature, model = _modern(source)
+    quantizer = _quantizer(model, quantization)
+    if not quantizer.need_calibration:
+        destination.write_bytes(_quantized(quantizer, None))
+        return
+    if calibration is None:
+        raise DataError("static int8 needs calibration data", "give --calibration X.npz")
+    feeds = Feeds(signature, inputs, calibration)
+    whole = _calibrated(quantizer, model, feeds)
+    tried = [
+        _quantized(_quantizer(model, quantization), found)
+        for found in (whole, _narrowed(whole, model, feeds))
+    ]
+    destination.write_bytes(_nearest(tried, model, feeds))
+
+
+class Feeds(Struct, frozen=True):
+    """Calibration samples, and how they become a model's inputs."""
+
+    signature: str
+    inputs: tuple[TensorBinding, ...]
+    calibration: Dataset
+
+    def samples(self) -> Iterator[Sample]:
+        """Each by the names of the model's own tensors."""
+        for sample in self.calibration.samples():
+            yield {
+                b.artifact.name: sample[b.source.name].transpose(b.permutation).copy()
+                for b in self.inputs
+            }
+
+
+def _quantizer(model: bytes, quantization: Quantization) -> Any:
     from ai_edge_quantizer.quantizer import Quantizer
 
-    signature, model = _modern(source)
     quantizer = Quantizer(model)
     _CONFIGURE[quantization.mode](quantizer, quantization)
-    ranges = None
-    if quantizer.need_calibration:
-        ranges = _calibrated(quantizer, signature, inputs, calibration)
-    quantized = quantizer.quantize(ranges, enable_progress_report=False).quantized_model
-    destination.write_bytes(quantized)
+    return quantizer
+
+
+def _quantized(quantizer: Any, found: Any) -> bytes:
+    made = quantizer.quantize(found, enable_progress_report=False)
+    return bytes(made.quantized_model)
 
 
 def _granularity(quantization: Quantization) -> Any:
@@ -130,23 +176,105 @@ def _signature(graph: Any, schema: ModuleType) -> Any:
     return schema.SignatureDefT(named(graph.inputs), named(graph.outputs), _SIGNATURE)
 
 
-def _calibrated(
-    quantizer: Any,
-    signature: str,
-    inputs: tuple[TensorBinding, ...],
-    calibration: Dataset | None,
-) -> Any:
-    """Activation ranges, a chunk of samples at a time, each carrying on from the last."""
-    if calibration is None:
-        raise DataError("static int8 needs calibration data", "give --calibration X.npz")
-    ranges = None
-    for chunk in batched(_artifact_samples(calibration, inputs), _CHUNK):
-        ranges = quantizer.calibrate({signature: list(chunk)}, ranges, num_threads=2)
-    return ranges
+def _calibrated(quantizer: Any, model: bytes, feeds: Feeds) -> Any:
+    """From the smallest to the largest value of every tensor, a chunk of samples at a time.
+
+    The tool's own way is a moving average over the samples, which cuts off what is rare and
+    depends on their order: it costs the hand-sign network 1.4 points, DS-CNN 0.8.
+    """
+    from ai_edge_quantizer.calibrator import Calibrator
+    from ai_edge_quantizer.recipe_manager import RecipeManager
+    from ai_edge_quantizer.utils.qsv_utils import min_max_update
+
+    manager = RecipeManager()
+    manager.load_quantization_recipe(quantizer.get_quantization_recipe())
+    calibrator = Calibrator(model, num_threads=2, qsv_update_func=min_max_update)
+    for chunk in batched(feeds.samples(), _CHUNK):
+        calibrator.calibrate({feeds.signature: list(chunk)}, manager)
+    return calibrator.get_model_qsvs()
 
 
-def _artifact_samples(calibration: Dataset, inputs: tuple[TensorBinding, ...]) -> Iterator[Sample]:
-    for sample in calibration.samples():
-        yield {
-            b.artifact.name: sample[b.source.name].transpose(b.permutation).copy() for b in inputs
+def _narrowed(whole: Any, model: bytes, feeds: Feeds) -> Any:
+    """The same, with the ranges inside the network by the least squared error."""
+    seen = {
+        name: Range(float(np.min(found["min"])), float(np.max(found["max"])))
+        for name, found in whole.items()
+        if "min" in found
+    }
+    loaded = _Loaded(model, feeds.signature, inside=True)
+    indices = loaded.inside(seen)
+    found = ranges.least_error(
+        lambda: loaded.values(feeds.samples(), indices), {name: seen[name] for name in indices}
+    )
+    return {
+        name: _replaced(had, found[name]) if name in found else had for name, had in whole.items()
+    }
+
+
+def _replaced(had: dict[str, Any], found: Range) -> dict[str, Any]:
+    low, high = np.full_like(had["min"], found.low), np.full_like(had["max"], found.high)
+    return {**had, "min": low, "max": high}
+
+
+class _Loaded:
+    """A model in an interpreter, run by its signature; arrays in real units.
+
+    Args:
+        inside: keep what is computed between inputs and outputs.
+    """
+
+    def __init__(self, model: bytes, signature: str, *, inside: bool = False) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(
+            model_content=model, experimental_preserve_all_tensors=inside
+        )
+        self._runner = self._interpreter.get_signature_runner(signature)
+        self._takes = self._runner.get_input_details()
+        self._gives = self._runner.get_output_details()
+
+    def run(self, sample: Sample) -> list[Array]:
+        """The outputs, by the order of their names."""
+        fed = {
+            name: binding.stored(sample[name], _affine(detail), np.dtype(detail["dtype"]))
+            for name, detail in self._takes.items()
         }
+        made = self._runner(**fed)
+        names = sorted(made)
+        return [binding.dequantized(made[n], _affine(self._gives[n])) for n in names]
+
+    def inside(self, wanted: Collection[str]) -> dict[str, int]:
+        """Those of the tensors that lie between inputs and outputs: name -> index."""
+        ends = (*self._takes.values(), *self._gives.values())
+        border = {detail["index"] for detail in ends}
+        return {
+            detail["name"]: detail["index"]
+            for detail in self._interpreter.get_tensor_details()
+            if detail["name"] in wanted and detail["index"] not in border
+        }
+
+    def values(
+        self, samples: Iterable[Sample], indices: Mapping[str, int]
+    ) -> Iterator[dict[str, Array]]:
+        """What those tensors hold, sample by sample."""
+        for sample in samples:
+            self.run(sample)
+            yield {name: self._interpreter.get_tensor(at) for name, at in indices.items()}
+
+
+def _affine(detail: Mapping[str, Any]) -> AffineQuantization | None:
+    scale, zero_point = detail["quantization"]
+    return AffineQuantization(scale, zero_point) if scale else None
+
+
+def _nearest(tried: Sequence[bytes], model: bytes, feeds: Feeds) -> bytes:
+    """The one whose outputs are nearest to the float model's, by some of the samples."""
+    samples = list(islice(feeds.samples(), _JUDGING))
+    told = _outputs(model, feeds, samples)
+    errors = [difference(_outputs(each, feeds, samples), told) for each in tried]
+    return tried[errors.index(min(errors))]
+
+
+def _outputs(model: bytes, feeds: Feeds, samples: Sequence[Sample]) -> list[Array]:
+    loaded = _Loaded(model, feeds.signature)
+    return [np.stack(column) for column in zip(*map(loaded.run, samples), strict=True)]

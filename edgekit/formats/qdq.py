@@ -1,48 +1,32 @@
 """Activation ranges from calibration data, as QDQ pairs in an ONNX graph.
 
-What every format that takes ranges from ONNX Runtime's calibrator shares; called in a
-process of its own.
+What every format shares that ONNX Runtime's quantizer serves; called in a process of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from onnxruntime.quantization import QuantType, quantize_static
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
-from edgekit.datasets import Dataset, Sample
+from edgekit.compression.activations import values
+from edgekit.compression.differences import difference, outputs
+from edgekit.datasets import Dataset
 from edgekit.domain import Granularity, Quantization
 from edgekit.errors import DataError
+from edgekit.formats import ranges
+from edgekit.formats.ranges import Range
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
-_MAX_STRIDE = 64
-
-
-class _Reader:
-    """A stream of samples in strides, as the calibrator asks for them (it asks for no class)."""
-
-    def __init__(self, calibration: Dataset) -> None:
-        self._count = calibration.count
-        self._samples = calibration.samples()
-        self._left = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        self._left = end_index - start_index
-
-    def get_next(self) -> Sample | None:
-        if self._left == 0:
-            return None
-        self._left -= 1
-        return next(self._samples)
-
-
-def _stride(count: int) -> int:
-    """How many samples' ranges are kept before they are merged: the tool wants a divisor."""
-    return max(size for size in range(1, min(count, _MAX_STRIDE) + 1) if count % size == 0)
+_JUDGING = 64
+"""Samples by which ranges are chosen."""
 
 
 def insert(
@@ -66,23 +50,72 @@ def insert(
     """
     if calibration is None:
         raise DataError("static int8 needs calibration data", "give --calibration X.npz")
+    graph = onnx.load(source)
+    names = [value.name for value in graph.graph.output]
+    found = _ranges(graph, quantization, calibration)
+    samples = list(islice(calibration.samples(), _JUDGING))
+    told = outputs(graph, names, samples)
+    errors = []
+    for index, each in enumerate(found):
+        tried = destination.with_suffix(f".{index}.onnx")
+        _insert(source, tried, quantization, each, operators)
+        errors.append(difference(outputs(onnx.load(tried), names, samples), told))
+        if errors[-1] == min(errors):
+            tried.replace(destination)
+        else:
+            tried.unlink()
+
+
+def _ranges(
+    graph: onnx.ModelProto, quantization: Quantization, calibration: Dataset
+) -> tuple[dict[str, Range], ...]:
+    """Of every float tensor: the whole one, and the one with the least squared error.
+
+    Inputs and outputs keep the whole one.
+    """
+    inside = [name for node in graph.graph.node for name in node.output if name]
+    border = [value.name for value in (*graph.graph.input, *graph.graph.output)]
+    names = list(dict.fromkeys((*border, *inside)))
+
+    def shown() -> Iterator[dict[str, NDArray[Any]]]:
+        for arrays in values(graph, names, calibration.samples()):
+            pairs = zip(names, arrays, strict=True)
+            yield {name: array for name, array in pairs if array.dtype == np.float32}
+
+    whole = ranges.whole(shown)
     symmetric = quantization.symmetric_activations
+    narrowed = ranges.least_error(shown, whole, symmetric=symmetric)
+    return whole, {**whole, **{n: r for n, r in narrowed.items() if n not in border}}
+
+
+def _insert(
+    source: Path,
+    destination: Path,
+    quantization: Quantization,
+    found: Mapping[str, Range],
+    operators: Sequence[str] | None,
+) -> None:
+    symmetric = quantization.symmetric_activations
+    # What the tool would have found itself; its own calibrator keeps every value of every
+    # tensor, or drops samples unseen (microsoft/onnxruntime#32577).
+    cache = destination.with_suffix(".ranges.json")
+    told = {name: (np.float32(low), np.float32(high)) for name, (low, high) in found.items()}
+    save_tensors_data(TensorsData(CalibrationMethod.MinMax, told), cache)
     quantize_static(
         str(source),
         str(destination),
-        _Reader(calibration),
+        None,
         op_types_to_quantize=None if operators is None else list(operators),
         per_channel=quantization.granularity is Granularity.PER_CHANNEL,
         reduce_range=quantization.reduced_range,
         activation_type=_TYPES[quantization.activations],
         weight_type=_TYPES[quantization.weights],
+        calibration_cache_path=str(cache),
         extra_options={
             "ActivationSymmetric": symmetric,
             "WeightSymmetric": True,
             # TensorRT takes biases in float only.
             "QuantizeBias": not symmetric,
-            # Not CalibMaxIntermediateOutputs, which drops every full buffer of samples unseen
-            # (microsoft/onnxruntime#32577).
-            "CalibStridedMinMax": _stride(calibration.count),
         },
     )
+    cache.unlink()
