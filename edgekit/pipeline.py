@@ -303,6 +303,7 @@ def _write(
         sizes_bytes={},
         pruned=passed.pruned,
         rounded=passed.rounded,
+        sensitivity=passed.sensitivity,
     )
     bundle.complete(folder, manifest)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
+from edgekit import fingerprint, repair, store
 from edgekit.compression import pruning, storing
 from edgekit.datasets import Dataset
 from edgekit.domain import (
@@ -19,6 +22,7 @@ from edgekit.domain import (
     Interface,
     Mode,
     ModelSummary,
+    NodeCost,
     Outcome,
     Plan,
     PruningReport,
@@ -34,6 +38,12 @@ from edgekit.validation import Metric, Reference, validate
 
 _WORTHWHILE = 0.9
 """A quantizer that leaves more than this share of the float weights has changed nothing."""
+
+_INT8 = 0.25
+_BACK_IN_FLOAT = 0.15
+"""Of the float weights' bytes: a fifth of the weights may go back from int8 to float."""
+
+_COSTS = "costs.json"
 
 _CHECKED_FROM_BYTES = 64 * 1024
 """In smaller networks the graph itself outweighs the weights."""
@@ -62,6 +72,7 @@ class Passed(Struct, frozen=True, kw_only=True):
         attempts: it, and all that were tried before it.
         pruned: what its pruning took away.
         rounded: how its weights were fitted to few bits.
+        sensitivity: what its nodes cost in int8, where some had to stay in float.
     """
 
     candidate: Candidate
@@ -72,6 +83,7 @@ class Passed(Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
     pruned: PruningReport | None = None
     rounded: RoundingReport | None = None
+    sensitivity: tuple[NodeCost, ...] = ()
 
 
 def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
@@ -102,6 +114,9 @@ def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
             if recipe.format in unconvertible:
                 raise unconvertible[recipe.format]
             made = _tried(bench, recipe, folder, on_stage)
+            refusal = _refusal(bench.plan.goal, made)
+            attempts.append(_attempt(made, refusal))
+            mendable = refusal is not None and not made.validation.passed
         except ToolMissing:
             # Not a verdict on the candidate: where the tool is there, it might be the best.
             raise
@@ -110,29 +125,24 @@ def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
                 unconvertible[recipe.format] = error
             reason = f"{error.message} ({error.hint[-300:]})" if error.hint else error.message
             attempts.append(Attempt(recipe=recipe, outcome=Outcome.FAILED, reason=reason))
-            shutil.rmtree(folder)
-            continue
-        artifact, report = made.artifact, made.validation
-        refusal = _refusal(bench.plan.goal, artifact, report)
-        attempts.append(
-            Attempt(
-                recipe=recipe,
-                outcome=Outcome.REJECTED if refusal else Outcome.CHOSEN,
-                reason=refusal or "the first candidate to pass",
-                size_bytes=artifact.size_bytes,
-                validation=report,
-            )
-        )
+            mendable = not isinstance(error, ConversionFailed)
+            refusal = reason
+        if mendable and (
+            mended := _repaired(bench, recipe, attempts[-1].size_bytes, folder, on_stage)
+        ):
+            made, refusal = mended, None
+            attempts.append(_attempt(made, None))
         if not refusal:
             return Passed(
-                candidate=candidate,
-                artifact=artifact,
-                folder=folder,
+                candidate=structs.replace(candidate, recipe=made.recipe),
+                artifact=made.artifact,
+                folder=made.folder,
                 outputs=made.outputs,
-                validation=report,
+                validation=made.validation,
                 attempts=tuple(attempts),
                 pruned=made.pruned,
                 rounded=made.rounded,
+                sensitivity=made.sensitivity,
             )
         shutil.rmtree(folder)
     raise _none_passed(attempts)
@@ -143,11 +153,84 @@ def _is_static(recipe: Recipe) -> bool:
 
 
 class _Made(Struct, frozen=True, kw_only=True):
+    recipe: Recipe
+    folder: Path
     artifact: Artifact
     outputs: tuple[Path, ...]
     validation: ValidationReport
     pruned: PruningReport | None
     rounded: RoundingReport | None
+    sensitivity: tuple[NodeCost, ...] = ()
+
+
+def _attempt(made: _Made, refusal: str | None) -> Attempt:
+    kept = len(made.recipe.float_nodes)
+    passed = f"passed with {kept} nodes in float" if kept else "the first candidate to pass"
+    return Attempt(
+        recipe=made.recipe,
+        outcome=Outcome.REJECTED if refusal else Outcome.CHOSEN,
+        reason=refusal or passed,
+        size_bytes=made.artifact.size_bytes,
+        validation=made.validation,
+    )
+
+
+def _repaired(
+    bench: Bench, recipe: Recipe, naive_bytes: int | None, folder: Path, on_stage: OnStage
+) -> _Made | None:
+    """The same recipe with the fewest costly nodes in float that passes; ``None``: none does.
+
+    Args:
+        naive_bytes: what the artifact takes with all nodes in int8; ``None``: it cannot be made.
+    """
+    spec = FORMATS[recipe.format]
+    if spec.sensitivity is None or bench.calibration is None or not _is_static(recipe):
+        return None
+    on_stage("sensitivity", f"what each node of {recipe.label} costs")
+    try:
+        costs = _sensitivity(bench, recipe, spec.sensitivity, folder, on_stage)
+    except ToolError:
+        # Some runtimes do not survive every mixture; the next candidate is tried instead.
+        return None
+    harmful = repair.by_cost(costs)
+    floats = bench.summary.parameter_bytes
+    allowed = (naive_bytes or _INT8 * floats + _CHECKED_FROM_BYTES) + _BACK_IN_FLOAT * floats
+
+    def attempt(names: tuple[str, ...]) -> _Made | None:
+        apart = folder / f"{len(names)}-in-float"
+        apart.mkdir()
+        mixed = structs.replace(recipe, float_nodes=names)
+        try:
+            found = _tried(bench, mixed, apart, on_stage)
+        except ToolError:
+            return None
+        if found.artifact.size_bytes > allowed:
+            raise repair.TooMuch
+        return None if _refusal(bench.plan.goal, found) else found
+
+    found = repair.fewest([cost.name for cost in harmful], len(costs), attempt)
+    return structs.replace(found, sensitivity=harmful) if found else None
+
+
+def _sensitivity(
+    bench: Bench,
+    recipe: Recipe,
+    find: Callable[[Job], tuple[NodeCost, ...]],
+    folder: Path,
+    on_stage: OnStage,
+) -> tuple[NodeCost, ...]:
+    """Kept between builds by all that decides it."""
+    source, _ = _pruned(bench, recipe, on_stage)
+    job = _job(bench, recipe, folder, source)
+    form = msgspec.json.encode((recipe.format, recipe.quantization))
+    samples = bench.calibration.sha256 if bench.calibration else ""
+    decided: list[bytes | str] = [form, samples, source.graph.read_bytes(), fingerprint.code()]
+
+    def fill(aside: Path) -> None:
+        (aside / _COSTS).write_bytes(msgspec.json.encode(find(job)))
+
+    kept = store.make(bench.cache, f"sensitivity/{store.key(decided)}", fill)
+    return msgspec.json.decode((kept / _COSTS).read_bytes(), type=tuple[NodeCost, ...])
 
 
 def _tried(bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage) -> _Made:
@@ -155,18 +238,7 @@ def _tried(bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage) -> _Ma
     source, pruned = _pruned(bench, recipe, on_stage)
     source, rounded = _rounded(bench, recipe, source, on_stage)
     on_stage("convert", recipe.label)
-    artifact = spec.make(
-        Job(
-            source=source,
-            recipe=recipe,
-            folder=folder,
-            calibration=bench.calibration,
-            cache=bench.cache,
-            mobile=bench.mobile,
-            device=bench.device,
-            interface=bench.interface,
-        )
-    )
+    artifact = spec.make(_job(bench, recipe, folder, source))
     _check_claim(bench.summary, recipe, artifact)
     on_stage("validate", recipe.label)
     report, outputs = validate(
@@ -179,7 +251,26 @@ def _tried(bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage) -> _Ma
         max_drop=bench.plan.goal.max_accuracy_drop,
     )
     return _Made(
-        artifact=artifact, outputs=outputs, validation=report, pruned=pruned, rounded=rounded
+        recipe=recipe,
+        folder=folder,
+        artifact=artifact,
+        outputs=outputs,
+        validation=report,
+        pruned=pruned,
+        rounded=rounded,
+    )
+
+
+def _job(bench: Bench, recipe: Recipe, folder: Path, source: SourceModel) -> Job:
+    return Job(
+        source=source,
+        recipe=recipe,
+        folder=folder,
+        calibration=bench.calibration,
+        cache=bench.cache,
+        mobile=bench.mobile,
+        device=bench.device,
+        interface=bench.interface,
     )
 
 
@@ -219,8 +310,9 @@ def _check_claim(summary: ModelSummary, recipe: Recipe, artifact: Artifact) -> N
         )
 
 
-def _refusal(goal: Goal, artifact: Artifact, report: ValidationReport) -> str | None:
+def _refusal(goal: Goal, made: _Made) -> str | None:
     """Why a finished artifact is not good enough; ``None`` when it is."""
+    artifact, report = made.artifact, made.validation
     if not report.passed:
         return (
             f"{report.metric} fell from {report.baseline:.4g} to {report.value:.4g}, "

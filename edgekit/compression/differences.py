@@ -13,6 +13,9 @@ from edgekit.compression.activations import Sample, values
 
 Array = NDArray[Any]
 
+LOST = 1e6
+"""Stands for outputs that have nothing to do with what they should be."""
+
 
 def before_softmax(model: onnx.ModelProto) -> list[str]:
     """The outputs, a final softmax taken off: it hides how far values are from each other."""
@@ -34,10 +37,14 @@ def outputs(
 
 
 def difference(got: Sequence[Array], told: Sequence[Array]) -> float:
-    """Squared error as a share of the variance over the samples, the mean of the outputs."""
+    """Squared error as a share of the variance over the samples, the mean of the outputs.
+
+    ``LOST`` at the most, also where an output is no number any more.
+    """
     shares = [
         float(np.sum((mine - its) ** 2) / max(np.sum((its - its.mean(0)) ** 2), 1e-12))
         for mine, its in zip(got, told, strict=True)
         if its.dtype.kind == "f"
     ]
-    return sum(shares) / max(len(shares), 1)
+    share = sum(shares) / max(len(shares), 1)
+    return share if share < LOST else LOST

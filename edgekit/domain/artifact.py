@@ -220,6 +220,18 @@ class PruningReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     sample_count: int
 
 
+class NodeCost(Struct, frozen=True, forbid_unknown_fields=True):
+    """What quantizing one node alone costs.
+
+    Attributes:
+        name: in the format's own graph.
+        error: of the outputs: squared, as a share of their variance over the samples.
+    """
+
+    name: str
+    error: float
+
+
 class RoundedLayer(Struct, frozen=True, forbid_unknown_fields=True):
     """A layer whose weights were made to fit into so many bits."""
 
@@ -257,6 +269,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         measured: the candidates that were measured on a target before one was chosen.
         pruned: what the recipe's pruning took away; ``None``: it has none.
         rounded: how weights in few bits were fitted; ``None``: they were not.
+        sensitivity: what each node costs in int8, the costliest first, where the recipe had
+            to be repaired.
         digests: sha256 of every other file of the bundle, by its path.
         sizes_bytes: size of the same files.
     """
@@ -279,3 +293,4 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     measured: tuple[Measured, ...] = ()
     pruned: PruningReport | None = None
     rounded: RoundingReport | None = None
+    sensitivity: tuple[NodeCost, ...] = ()

@@ -105,6 +105,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         accelerator: the accelerator's name in the profile, or ``cpu``.
         quantization: ``None`` for float32.
         pruning: what is removed before; ``None``: nothing.
+        float_nodes: nodes that static quantization leaves in float, by the names that the
+            format's own graph has for them.
         threads: CPU threads the runtime is given.
         power_mode: the name of one of the profile's power modes; ``None``: its default.
     """
@@ -114,6 +116,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     accelerator: str = CPU
     quantization: Quantization | None = None
     pruning: Channels | None = None
+    float_nodes: tuple[str, ...] = ()
     threads: int = 1
     power_mode: str | None = None
 
@@ -127,7 +130,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """How a person names it: ``int8-static on onnxruntime (cpu, 4 threads)``."""
         coarse = self.quantization and self.quantization.granularity is Granularity.PER_TENSOR
         pruned = f"pruned-{100 * self.pruning.fraction:.3g}" if self.pruning else ""
-        how = " ".join(filter(None, (self.precision, pruned, "per-tensor" if coarse else "")))
+        kept = f"but {len(self.float_nodes)} nodes" if self.float_nodes else ""
+        coarse_name = "per-tensor" if coarse else ""
+        how = " ".join(filter(None, (self.precision, pruned, coarse_name, kept)))
         threads = f"{self.threads} threads" if self.threads > 1 else ""
         where = ", ".join(filter(None, (self.accelerator, threads, self.power_mode)))
         return f"{how} on {self.runtime} ({where})"

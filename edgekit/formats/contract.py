@@ -8,7 +8,17 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgekit.datasets import Dataset
-from edgekit.domain import Artifact, DeviceProfile, Format, Interface, Recipe
+from edgekit.domain import (
+    Artifact,
+    DeviceProfile,
+    Format,
+    Interface,
+    Mode,
+    NodeCost,
+    Quantization,
+    Recipe,
+)
+from edgekit.errors import DataError
 from edgekit.formats import host
 from edgekit.sources import SourceModel
 from edgekit.toolchain.process import Limits
@@ -38,6 +48,18 @@ class Job(Struct, frozen=True, kw_only=True):
     interface: Interface = Interface()
 
 
+def quantized_static(job: Job) -> tuple[Quantization, Dataset]:
+    """How a job quantizes to integers, and the samples that its ranges come from.
+
+    Raises:
+        DataError: it does not, or has none.
+    """
+    quantization, calibration = job.recipe.quantization, job.calibration
+    if quantization is None or quantization.mode is not Mode.STATIC or calibration is None:
+        raise DataError("static int8 needs calibration data", "give --calibration X.npz")
+    return quantization, calibration
+
+
 class FormatSpec(Struct, frozen=True, kw_only=True):
     """One format.
 
@@ -45,6 +67,8 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
         make: writes the artifact into the job's folder. Raises ``ToolError`` when a tool
             fails or the artifact does not run, ``DataError`` when calibration is missing.
         host_runtime: the name of the runtime that executes it on the host.
+        sensitivity: what static quantization of each node alone costs, for a job that has
+            calibration data; ``None``: the format leaves no single node in float.
         infer: runs it on the host; see ``host.infer``, by which the device's own runner does.
         modules: a device runtime's name -> the Python module that provides it.
         tools: distributions whose versions decide the artifact's bytes.
@@ -57,4 +81,5 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
     modules: dict[str, str]
     tools: tuple[str, ...]
     pinned_tools: dict[str, str] = {}
+    sensitivity: Callable[[Job], tuple[NodeCost, ...]] | None = None
     infer: host.Infer = host.infer

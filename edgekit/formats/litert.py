@@ -12,10 +12,10 @@ import msgspec
 
 from edgekit import fingerprint, store
 from edgekit.datasets import Dataset
-from edgekit.domain import Artifact, Format, Quantization, TensorBinding
+from edgekit.domain import Artifact, Format, NodeCost, Quantization, TensorBinding
 from edgekit.errors import ConversionFailed, ToolError, ToolMissing
 from edgekit.formats import binding, host, litert_routes
-from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job
+from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job, quantized_static
 from edgekit.sources import SourceModel
 from edgekit.toolchain import isolation
 
@@ -54,6 +54,7 @@ def make(job: Job) -> Artifact:
             quantization,
             converted.inputs,
             job.calibration,
+            job.recipe.float_nodes,
         )
     return Artifact(
         path=_FILE,
@@ -72,18 +73,42 @@ def _quantize(
     quantization: Quantization,
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset | None,
+    float_nodes: tuple[str, ...],
 ) -> host.Described:
     """What runs in a process of its own; only there are the tools imported."""
     from edgekit.formats.litert_quantizer import quantize
 
-    quantize(source, destination, quantization, inputs, calibration)
+    quantize(source, destination, quantization, inputs, calibration, float_nodes)
     return host.Session(destination, RUNTIME).described
+
+
+def sensitivity(job: Job) -> tuple[NodeCost, ...]:
+    """What each node costs in int8; see ``FormatSpec.sensitivity``."""
+    folder = _converted(job)
+    converted = msgspec.json.decode((folder / _CONVERTED).read_bytes(), type=Converted)
+    quantization, calibration = quantized_static(job)
+    return isolation.call(
+        _sensitivity, TOOL_LIMITS, folder / _FLOAT, quantization, converted.inputs, calibration
+    )
+
+
+def _sensitivity(
+    source: Path,
+    quantization: Quantization,
+    inputs: tuple[TensorBinding, ...],
+    calibration: Dataset,
+) -> tuple[NodeCost, ...]:
+    """What runs in a process of its own."""
+    from edgekit.formats import litert_quantizer
+
+    return litert_quantizer.sensitivity(source, quantization, inputs, calibration)
 
 
 SPEC = FormatSpec(
     format=Format.LITERT,
     make=make,
     host_runtime=RUNTIME,
+    sensitivity=sensitivity,
     modules=_MODULES,
     pinned_tools={tool.name: tool.version for tool in litert_routes.TOOLS},
     tools=("ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxsim"),

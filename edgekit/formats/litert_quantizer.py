@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import batched, islice
 from pathlib import Path
@@ -12,9 +13,16 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgekit.compression.differences import difference
+from edgekit.compression.differences import LOST, difference
 from edgekit.datasets import Dataset, Sample
-from edgekit.domain import AffineQuantization, Granularity, Mode, Quantization, TensorBinding
+from edgekit.domain import (
+    AffineQuantization,
+    Granularity,
+    Mode,
+    NodeCost,
+    Quantization,
+    TensorBinding,
+)
 from edgekit.errors import DataError
 from edgekit.formats import binding, ranges
 from edgekit.formats.ranges import Range
@@ -36,6 +44,7 @@ def quantize(
     quantization: Quantization,
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset | None,
+    float_nodes: Collection[str] = (),
 ) -> None:
     """Write a quantized copy of ``source``.
 
@@ -47,21 +56,21 @@ def quantize(
         inputs: how calibration samples become the artifact's inputs.
         calibration: samples, for ``static`` only; their ranges are taken whole or narrowed,
             whichever leaves the outputs nearer to the float model's.
+        float_nodes: what ``static`` leaves in float; see ``nodes``.
 
     Raises:
         DataError: ``static`` without calibration.
     """
     signature, model = _modern(source)
-    quantizer = _quantizer(model, quantization)
-    if not quantizer.need_calibration:
-        destination.write_bytes(_quantized(quantizer, None))
+    if quantization.mode is not Mode.STATIC:
+        destination.write_bytes(_quantized(_quantizer(model, quantization), None))
         return
     if calibration is None:
         raise DataError("static int8 needs calibration data", "give --calibration X.npz")
     feeds = Feeds(signature, inputs, calibration)
-    whole = _calibrated(quantizer, model, feeds)
+    whole = _calibrated(_quantizer(model, quantization), model, feeds)
     tried = [
-        _quantized(_quantizer(model, quantization), found)
+        _quantized(_quantizer(model, quantization, float_nodes), found)
         for found in (whole, _narrowed(whole, model, feeds))
     ]
     destination.write_bytes(_nearest(tried, model, feeds))
@@ -83,11 +92,52 @@ class Feeds(Struct, frozen=True):
             }
 
 
-def _quantizer(model: bytes, quantization: Quantization) -> Any:
+def sensitivity(
+    source: Path,
+    quantization: Quantization,
+    inputs: tuple[TensorBinding, ...],
+    calibration: Dataset,
+) -> tuple[NodeCost, ...]:
+    """What each node costs that alone is quantized; see ``quantize``."""
+    signature, model = _modern(source)
+    feeds = Feeds(signature, inputs, calibration)
+    names = nodes(model)
+    whole = _calibrated(_quantizer(model, quantization), model, feeds)
+    samples = list(islice(feeds.samples(), _JUDGING))
+    told = _outputs(model, feeds, samples)
+
+    def cost(name: str) -> float:
+        others = [each for each in names if each != name]
+        made = _quantized(_quantizer(model, quantization, others), whole)
+        try:
+            return difference(_outputs(made, feeds, samples), told)
+        except RuntimeError:
+            # Prepared, and failed when it ran: int8 division by what was rounded to zero.
+            return LOST
+
+    return tuple(NodeCost(name, cost(name)) for name in names)
+
+
+def nodes(model: bytes) -> tuple[str, ...]:
+    """The inputs and the operators of a model, each by the names of what it gives, in order."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.ModelT.InitFromPackedBuf(model, 0).subgraphs[0]
+    given = [graph.inputs, *(operator.outputs for operator in graph.operators)]
+    scopes = (";".join(graph.tensors[i].name.decode() for i in made if i >= 0) for made in given)
+    return tuple(dict.fromkeys(scopes))
+
+
+def _quantizer(model: bytes, quantization: Quantization, float_nodes: Collection[str] = ()) -> Any:
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.quantizer import Quantizer
 
     quantizer = Quantizer(model)
     _CONFIGURE[quantization.mode](quantizer, quantization)
+    for name in float_nodes:
+        quantizer.update_quantization_recipe(
+            f"^{re.escape(name)};$", "*", algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
     return quantizer
 
 

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 from edgekit.datasets import Dataset
-from edgekit.domain import Artifact, Format, Quantization
+from edgekit.domain import Artifact, Format, NodeCost, Quantization
 from edgekit.errors import ToolError
 from edgekit.formats import binding, host
-from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job
+from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job, quantized_static
 from edgekit.sources import random_feeds
 from edgekit.sources.difference import relative_error
 from edgekit.toolchain import isolation
@@ -30,7 +30,13 @@ def make(job: Job) -> Artifact:
         described = host.describe(path, RUNTIME)
     else:
         described = isolation.call(
-            _quantize, TOOL_LIMITS, job.source.graph, path, quantization, job.calibration
+            _quantize,
+            TOOL_LIMITS,
+            job.source.graph,
+            path,
+            quantization,
+            job.calibration,
+            job.recipe.float_nodes,
         )
     extra = _mobile(job, path) if job.mobile else ()
     return Artifact(
@@ -64,13 +70,31 @@ def _mobile(job: Job, path: Path) -> tuple[str, ...]:
 
 
 def _quantize(
-    source: Path, destination: Path, quantization: Quantization, calibration: Dataset | None
+    source: Path,
+    destination: Path,
+    quantization: Quantization,
+    calibration: Dataset | None,
+    float_nodes: tuple[str, ...],
 ) -> host.Described:
     """What runs in a process of its own; only there are the tools imported."""
     from edgekit.formats.onnxruntime_quantizer import quantize
 
-    quantize(source, destination, quantization, calibration)
+    quantize(source, destination, quantization, calibration, float_nodes)
     return host.Session(destination, RUNTIME).described
+
+
+def sensitivity(job: Job) -> tuple[NodeCost, ...]:
+    """What each node costs in int8; see ``FormatSpec.sensitivity``."""
+    return isolation.call(_sensitivity, TOOL_LIMITS, job.source.graph, *quantized_static(job))
+
+
+def _sensitivity(
+    source: Path, quantization: Quantization, calibration: Dataset
+) -> tuple[NodeCost, ...]:
+    """What runs in a process of its own."""
+    from edgekit.formats import onnxruntime_quantizer
+
+    return onnxruntime_quantizer.sensitivity(source, quantization, calibration)
 
 
 def _mobile_files(path: Path) -> tuple[str, ...]:
@@ -83,6 +107,7 @@ SPEC = FormatSpec(
     format=Format.ONNXRUNTIME,
     make=make,
     host_runtime=RUNTIME,
+    sensitivity=sensitivity,
     modules={"onnxruntime": "onnxruntime"},
     tools=("onnx", "onnxruntime", "onnxsim"),
 )

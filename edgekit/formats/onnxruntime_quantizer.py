@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgekit.datasets import Dataset
-from edgekit.domain import Granularity, Mode, Quantization
+from edgekit.domain import Granularity, Mode, NodeCost, Quantization
 from edgekit.errors import ToolError
 from edgekit.formats import qdq
 from edgekit.toolchain import frameworks
@@ -28,7 +30,11 @@ _MIN_WEIGHT_RANK = 2
 
 
 def quantize(
-    source: Path, destination: Path, quantization: Quantization, calibration: Dataset | None
+    source: Path,
+    destination: Path,
+    quantization: Quantization,
+    calibration: Dataset | None,
+    float_nodes: Collection[str] = (),
 ) -> None:
     """Write a quantized copy of the graph.
 
@@ -37,22 +43,37 @@ def quantize(
         destination: where the quantized one goes.
         quantization: ``static`` inserts QDQ pairs from calibrated ranges.
         calibration: samples, for ``static`` only.
+        float_nodes: what ``static`` leaves in float, by the names of ``sensitivity``.
 
     Raises:
         DataError: ``static`` without calibration.
         ToolError: what was made is not a valid graph.
     """
-    with tempfile.TemporaryDirectory(prefix="edgekit-quantize-") as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    with _prepared(source) as prepared:
         if quantization.mode is Mode.STATIC:
-            qdq.insert(prepared, destination, quantization, calibration)
+            qdq.insert(prepared, destination, quantization, calibration, float_nodes=float_nodes)
         else:
             _WITHOUT_DATA[quantization.mode](prepared, destination, quantization)
     try:
         onnx.checker.check_model(str(destination), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ToolError(f"the quantized graph is not valid: {error}") from error
+
+
+def sensitivity(
+    source: Path, quantization: Quantization, calibration: Dataset
+) -> tuple[NodeCost, ...]:
+    """What each node costs that alone is quantized; see ``quantize``."""
+    with _prepared(source) as prepared:
+        return qdq.sensitivity(prepared, quantization, calibration)
+
+
+@contextmanager
+def _prepared(source: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="edgekit-quantize-") as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        yield prepared
 
 
 def _dynamic(source: Path, destination: Path, quantization: Quantization) -> None:

@@ -5,7 +5,7 @@ What every format shares that ONNX Runtime's quantizer serves; called in a proce
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 from edgekit.compression.activations import values
 from edgekit.compression.differences import difference, outputs
 from edgekit.datasets import Dataset
-from edgekit.domain import Granularity, Quantization
+from edgekit.domain import Granularity, NodeCost, Quantization
 from edgekit.errors import DataError
 from edgekit.formats import ranges
 from edgekit.formats.ranges import Range
@@ -35,6 +35,7 @@ def insert(
     quantization: Quantization,
     calibration: Dataset | None,
     operators: Sequence[str] | None = None,
+    float_nodes: Collection[str] = (),
 ) -> None:
     """Write a copy of a float graph with QDQ pairs from calibrated ranges.
 
@@ -44,6 +45,7 @@ def insert(
         quantization: types, granularity and symmetry.
         calibration: samples of the graph's inputs.
         operators: which are quantized; ``None``: all that ONNX Runtime can.
+        float_nodes: nodes that are not, by their names.
 
     Raises:
         DataError: there is no calibration.
@@ -58,12 +60,38 @@ def insert(
     errors = []
     for index, each in enumerate(found):
         tried = destination.with_suffix(f".{index}.onnx")
-        _insert(source, tried, quantization, each, operators)
+        _insert(source, tried, quantization, each, operators, float_nodes)
         errors.append(difference(outputs(onnx.load(tried), names, samples), told))
         if errors[-1] == min(errors):
             tried.replace(destination)
         else:
             tried.unlink()
+
+
+def sensitivity(
+    source: Path, quantization: Quantization, calibration: Dataset
+) -> tuple[NodeCost, ...]:
+    """What each node costs that alone is quantized.
+
+    Args:
+        source: preprocessed by ONNX Runtime's ``quant_pre_process``.
+        quantization: static.
+        calibration: samples of the graph's inputs.
+    """
+    graph = onnx.load(source)
+    outs = [value.name for value in graph.graph.output]
+    whole, _ = _ranges(graph, quantization, calibration)
+    samples = list(islice(calibration.samples(), _JUDGING))
+    told = outputs(graph, outs, samples)
+    tried = source.with_suffix(".tried.onnx")
+    names = [node.name for node in graph.graph.node]
+
+    def cost(name: str) -> float:
+        others = [each for each in names if each != name]
+        _insert(source, tried, quantization, whole, float_nodes=others)
+        return difference(outputs(onnx.load(tried), outs, samples), told)
+
+    return tuple(NodeCost(name, cost(name)) for name in names)
 
 
 def _ranges(
@@ -93,7 +121,8 @@ def _insert(
     destination: Path,
     quantization: Quantization,
     found: Mapping[str, Range],
-    operators: Sequence[str] | None,
+    operators: Sequence[str] | None = None,
+    float_nodes: Collection[str] = (),
 ) -> None:
     symmetric = quantization.symmetric_activations
     # What the tool would have found itself; its own calibrator keeps every value of every
@@ -105,6 +134,7 @@ def _insert(
         str(source),
         str(destination),
         None,
+        nodes_to_exclude=list(float_nodes),
         op_types_to_quantize=None if operators is None else list(operators),
         per_channel=quantization.granularity is Granularity.PER_CHANNEL,
         reduce_range=quantization.reduced_range,
