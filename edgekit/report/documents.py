@@ -120,6 +120,9 @@ def built(made: Built) -> Document:
         "measured": [
             {**plain(measured), "recipe": recipe(measured.recipe)} for measured in manifest.measured
         ],
+        "pruned": plain(manifest.pruned),
+        "rounded": plain(manifest.rounded),
+        "sensitivity": plain(manifest.sensitivity),
         "notes": list(notes(manifest)),
         "elapsed_s": round(made.elapsed_s, 3),
         "cached": made.cached,

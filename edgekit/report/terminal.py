@@ -264,6 +264,8 @@ def built(made: Built) -> RenderableType:
     table.add_row("recipe", manifest.recipe.label)
     table.add_row("artifact", f"{artifact.path}, {size(artifact.size_bytes)}")
     table.add_row("validated", validation(manifest.validation))
+    for what, how in compressed(manifest):
+        table.add_row(what, how)
     for bound in (*artifact.inputs, *artifact.outputs):
         stored = bound.quantization
         how = f", scale {stored.scale:.6g}, zero point {stored.zero_point}" if stored else ""
@@ -278,8 +280,34 @@ def built(made: Built) -> RenderableType:
     return Group(
         table,
         *([attempts(failed)] if failed else []),
+        *([sensitivity(manifest)] if manifest.sensitivity else []),
         *([contest(manifest.measured)] if manifest.measured else []),
     )
+
+
+def compressed(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What was done to the network before it was converted."""
+    if pruned := manifest.pruned:
+        left = pruned.macs_after / pruned.macs_before
+        yield "pruned", f"{left:.1%} of the multiply-accumulates are left"
+    if (rounded := manifest.rounded) and rounded.used:
+        yield (
+            "rounded",
+            f"{len(rounded.layers)} layers fitted to {rounded.layers[0].bits} bits: "
+            f"{rounded.error:.2g} of the outputs' variance lost, {rounded.error_to_nearest:.2g} "
+            "with every weight at its nearest",
+        )
+    if kept := manifest.recipe.float_nodes:
+        yield "in float", ", ".join(kept)
+
+
+def sensitivity(manifest: Manifest) -> RenderableType:
+    """What nodes cost in int8, the costliest first."""
+    table = _table("node", "alone in int8: of the outputs' variance lost", "")
+    for cost in manifest.sensitivity[:HEAVIEST]:
+        kept = "in float" if cost.name in manifest.recipe.float_nodes else ""
+        table.add_row(cost.name, f"{cost.error:.2g}" if cost.error < 1 else "all", kept)
+    return table
 
 
 def contest(entrants: Sequence[Measured]) -> RenderableType:
