@@ -234,7 +234,7 @@ def _check_files(request: Request, destination: Path) -> None:
 
 def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None:
     """Run the stages, from the source to the files of a bundle in ``folder``."""
-    from edgekit import datasets, inspection, sources, trials, validation
+    from edgekit import data_check, datasets, inspection, sources, trials, validation
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         work = Path(scratch)
@@ -244,6 +244,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
             datasets.load(path, source.inputs) if path else None
             for path in (request.calibration, request.evaluation)
         )
+        data_notes = data_check.checked(calibration, evaluation)
         on_stage("inspect", source.name)
         summary = inspection.inspect(source)
         on_stage("plan", request.profile.name)
@@ -264,11 +265,15 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
             interface=request.interface,
         )
         passed = trials.first_that_passes(bench, work, on_stage)
-        _write(folder, request.profile, bench, passed)
+        _write(folder, request.profile, bench, passed, data_notes)
 
 
 def _write(
-    folder: Path, profile: DeviceProfile, bench: trials.Bench, passed: trials.Passed
+    folder: Path,
+    profile: DeviceProfile,
+    bench: trials.Bench,
+    passed: trials.Passed,
+    data_notes: tuple[str, ...],
 ) -> None:
     """Lay the bundle's files out and complete them with their manifest."""
     from edgekit.formats import FORMATS
@@ -304,6 +309,7 @@ def _write(
         pruned=passed.pruned,
         rounded=passed.rounded,
         sensitivity=passed.sensitivity,
+        data_notes=data_notes,
     )
     bundle.complete(folder, manifest)
 

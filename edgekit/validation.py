@@ -17,6 +17,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from edgekit import paired
 from edgekit.datasets import Dataset, Sample
 from edgekit.domain import (
     CPU,
@@ -38,6 +39,7 @@ RANDOM_SAMPLES = 16
 GOLDEN_SAMPLES = 8
 _GOLDEN_BYTES = 1024 * 1024
 _FEWEST_GOLDEN = 2
+_FEWEST_COMPARED = 8
 Array = NDArray[Any]
 
 _TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
@@ -86,13 +88,16 @@ class Reference(Struct, frozen=True, kw_only=True):
 class Metric(Struct, frozen=True):
     """A figure of merit: of an output, ``[samples, *shape]``, and the labels.
 
-    ``against_source``: the source's outputs are the truth, whatever the labels say.
+    Attributes:
+        against_source: the source's outputs are the truth, whatever the labels say.
+        scores: what each sample contributes, ``[samples]``, where the figure is their mean.
     """
 
     name: str
     measure: Callable[[Array, Array], float]
     higher_is_better: bool = True
     against_source: bool = False
+    scores: Callable[[Array, Array], Array] | None = None
 
 
 def reference(
@@ -177,6 +182,7 @@ def validate(
         drop=drop,
         max_drop=max_drop,
         per_output=fidelity,
+        drop_interval=_interval(made, metric, first, got),
         # The margin is for the rounding of a difference: 0.928 - 0.918 is not exactly 0.01.
         passed=bool(drop <= max_drop + 1e-9),
     )
@@ -308,8 +314,8 @@ def cosine(a: Array, b: Array) -> float:
 
 
 def _measured(made: Reference, metric: Metric, source: Array, got: Array) -> tuple[float, float]:
-    """The metric of the source and of the artifact; without labels the source is the truth."""
-    labels = source if metric.against_source or made.labels is None else made.labels
+    """The metric of the source and of the artifact."""
+    labels = _truth(made, metric, source)
     try:
         baseline, value = float(metric.measure(source, labels)), float(metric.measure(got, labels))
     except EdgekitError:
@@ -324,25 +330,56 @@ def _measured(made: Reference, metric: Metric, source: Array, got: Array) -> tup
     return baseline, value
 
 
+def _interval(
+    made: Reference, metric: Metric, source: Array, got: Array
+) -> tuple[float, float] | None:
+    """Of the drop; see ``ValidationReport``."""
+    if metric.scores is None or made.sample_count < _FEWEST_COMPARED:
+        return None
+    labels = _truth(made, metric, source)
+    before, after = metric.scores(source, labels), metric.scores(got, labels)
+    pair = (before, after) if metric.higher_is_better else (after, before)
+    low, high = paired.interval(*pair)
+    return (low, high) if np.isfinite((low, high)).all() else None
+
+
+def _truth(made: Reference, metric: Metric, source: Array) -> Array:
+    """Without labels the source is the truth."""
+    return source if metric.against_source or made.labels is None else made.labels
+
+
 def _top1(outputs: Array, labels: Array) -> float:
+    return float(np.mean(_right(outputs, labels)))
+
+
+def _right(outputs: Array, labels: Array) -> Array:
     scores = outputs.reshape(len(outputs), -1)
     if labels.max() >= scores.shape[1] or labels.min() < 0:
         raise DataError(
             f"labels run from {labels.min()} to {labels.max()}, "
             f"the model has {scores.shape[1]} classes"
         )
-    return float(np.mean(scores.argmax(axis=1) == labels.reshape(len(labels))))
+    return np.asarray(scores.argmax(axis=1) == labels.reshape(len(labels)))
 
 
 def _mean_cosine(outputs: Array, labels: Array) -> float:
+    return float(np.mean(_cosines(outputs, labels)))
+
+
+def _cosines(outputs: Array, labels: Array) -> Array:
     pairs = zip(outputs, labels, strict=True)
-    return float(np.mean([cosine(np.float64(a).ravel(), np.float64(b).ravel()) for a, b in pairs]))
+    return np.array([cosine(np.float64(a).ravel(), np.float64(b).ravel()) for a, b in pairs])
 
 
 def _mae(outputs: Array, labels: Array) -> float:
+    return float(np.mean(_errors(outputs, labels)))
+
+
+def _errors(outputs: Array, labels: Array) -> Array:
+    """The mean of each sample."""
     # In float64: unsigned integers would wrap around.
-    errors = np.subtract(outputs.reshape(labels.shape), labels, dtype=np.float64)
-    return float(np.mean(np.abs(errors)))
+    errors = np.abs(np.subtract(outputs.reshape(labels.shape), labels, dtype=np.float64))
+    return np.asarray(errors.reshape(len(errors), -1).mean(axis=1))
 
 
 def _auc(outputs: Array, labels: Array) -> float:
@@ -362,9 +399,9 @@ def _auc(outputs: Array, labels: Array) -> float:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("top1", _top1),
-        Metric("cosine", _mean_cosine, against_source=True),
-        Metric("mae", _mae, higher_is_better=False),
+        Metric("top1", _top1, scores=_right),
+        Metric("cosine", _mean_cosine, against_source=True, scores=_cosines),
+        Metric("mae", _mae, higher_is_better=False, scores=_errors),
         Metric("auc", _auc),
     )
 }

@@ -242,7 +242,9 @@ def test_an_identical_artifact_loses_nothing(dense, on_random, tmp_path):
             OutputFidelity(name="y", cosine=pytest.approx(1), max_relative_error=0, agreement=1),
         ),
         passed=True,
+        drop_interval=(0, 0),
     )
+    assert report.settled
     assert [np.load(path).shape for path in outputs] == [(16, 1, 3)]
 
 
@@ -447,3 +449,29 @@ def test_without_data_pictures_are_made_of_pixels(tmp_path):
     assert np.array_equal(pixels, np.rint(pixels))
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert np.unique(pixels).size == 256
+
+
+@pytest.mark.parametrize(
+    ("passed", "interval", "settled"),
+    [
+        (True, (-0.01, 0.004), True),
+        (True, (-0.01, 0.02), False),
+        (False, (0.006, 0.04), True),
+        (False, (0.001, 0.04), False),
+        (True, None, True),
+    ],
+)
+def test_a_verdict_is_settled_when_the_whole_interval_is_on_its_side(passed, interval, settled):
+    report = ValidationReport(
+        sample_count=100,
+        data="evaluation",
+        metric="top1",
+        baseline=0.9,
+        value=0.9,
+        drop=0.0,
+        max_drop=0.005,
+        per_output=(),
+        passed=passed,
+        drop_interval=interval,
+    )
+    assert report.settled is settled

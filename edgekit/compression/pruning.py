@@ -9,6 +9,7 @@ import onnx
 
 from edgekit import inspection
 from edgekit.compression import channels, stage
+from edgekit.compression.activations import Sample
 from edgekit.compression.channels import Cut
 from edgekit.datasets import Dataset
 from edgekit.domain import Channels, Narrowed, PruningReport, TensorSpec
@@ -48,14 +49,26 @@ def _fill(
 ) -> None:
     """What runs in a process of its own."""
     whole, samples = onnx.load(graph), stage.samples(calibration)
-    terms = channels.Terms(fraction=pruning.fraction)
-    try:
-        smaller, cuts = channels.pruned(whole, samples, terms, _spatial(inputs, channels_first))
-    except ModelError as error:
-        raise PruningFailed(error.message, error.hint) from error
+    smaller, cuts = _cut(whole, samples, pruning, _spatial(inputs, channels_first))
     report = _report(whole, smaller, cuts, len(samples))
     _check(report, pruning)
     stage.write(folder, smaller, inputs, report)
+
+
+def _cut(
+    whole: onnx.ModelProto,
+    samples: Sequence[Sample],
+    pruning: Channels,
+    spatial: dict[str, tuple[int, ...]],
+) -> tuple[onnx.ModelProto, tuple[Cut, ...]]:
+    """In the multiples that were asked for, or in half of them, until enough can go."""
+    terms = channels.Terms(fraction=pruning.fraction, multiple=pruning.multiple)
+    try:
+        return channels.pruned(whole, samples, terms, spatial)
+    except ModelError as error:
+        if pruning.multiple == 1:
+            raise PruningFailed(error.message, error.hint) from error
+    return _cut(whole, samples, Channels(pruning.fraction, pruning.multiple // 2), spatial)
 
 
 def _spatial(

@@ -123,6 +123,8 @@ class ValidationReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         baseline: the source's value.
         value: the artifact's value.
         drop: how much worse, in the metric's own unit (negative: better).
+        drop_interval: between which values it lies with 95 % confidence, had there been more
+            samples of the same kind; ``None``: the metric is no mean over samples.
         data: what it was measured on: ``evaluation``, ``calibration`` or ``random``.
     """
 
@@ -135,6 +137,15 @@ class ValidationReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_drop: float
     per_output: tuple[OutputFidelity, ...]
     passed: bool
+    drop_interval: tuple[float, float] | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the samples are enough to tell that the drop is on its side of the limit."""
+        if self.drop_interval is None:
+            return True
+        low, high = self.drop_interval
+        return high <= self.max_drop if self.passed else low > self.max_drop
 
 
 class Outcome(Enum):
@@ -271,6 +282,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         rounded: how weights in few bits were fitted; ``None``: they were not.
         sensitivity: what each node costs in int8, the costliest first, where the recipe had
             to be repaired.
+        data_notes: what is odd about the calibration data.
         digests: sha256 of every other file of the bundle, by its path.
         sizes_bytes: size of the same files.
     """
@@ -294,3 +306,4 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pruned: PruningReport | None = None
     rounded: RoundingReport | None = None
     sensitivity: tuple[NodeCost, ...] = ()
+    data_notes: tuple[str, ...] = ()

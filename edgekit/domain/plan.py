@@ -92,9 +92,15 @@ class Quantization(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Channels(Struct, frozen=True, forbid_unknown_fields=True):
-    """Whole channels removed, until so much of the multiply-accumulates is gone."""
+    """Whole channels removed, until so much of the multiply-accumulates is gone.
+
+    Attributes:
+        multiple: what is left of a layer comes in multiples of so many channels, if the
+            fraction can be reached so: kernels compute that many at once.
+    """
 
     fraction: Annotated[float, Meta(gt=0, lt=1)]
+    multiple: Annotated[int, Meta(ge=1)] = 4
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -95,7 +95,7 @@ def plan(
 def _offered(question: Question) -> Iterator[Recipe | Unreachable]:
     found = recipes(question.profile)
     fraction = question.choice.prune
-    return pruned(found, fraction) if fraction else found
+    return pruned(found, fraction, question) if fraction else found
 
 
 def _judged(found: Recipe | Unreachable, question: Question) -> Candidate | Rejection:

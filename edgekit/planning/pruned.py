@@ -8,16 +8,37 @@ from math import sqrt
 from msgspec import structs
 
 from edgekit.domain import Channels, ModelSummary, NodeSummary, Recipe
+from edgekit.planning import rates
+from edgekit.planning.kernels import Family
+from edgekit.planning.question import Question
 from edgekit.planning.recipes import Unreachable
 
 _IMAGE_AXES = 4
+_CONVOLUTIONS = (Family.CONV.value, Family.POINTWISE.value)
+_FEWEST, _MOST = 4, 8
+"""Channels. In wider blocks narrow layers have nothing to give, and the others too much:
+ResNet-20 without 30 % of its work keeps 0.914 of 0.928 in fours, 0.904 in eights, 0.822 in
+sixteens.
+"""
 
 
-def pruned(found: Iterable[Recipe | Unreachable], fraction: float) -> Iterator[Recipe]:
+def pruned(
+    found: Iterable[Recipe | Unreachable], fraction: float, question: Question
+) -> Iterator[Recipe]:
     """The same recipes, each with the pruning before it."""
     for recipe in found:
         if isinstance(recipe, Recipe):
-            yield structs.replace(recipe, pruning=Channels(fraction))
+            multiple = _multiple(recipe, question)
+            yield structs.replace(recipe, pruning=Channels(fraction, multiple))
+
+
+def _multiple(recipe: Recipe, question: Question) -> int:
+    """How many channels the device's convolutions compute at once: fewer take as long."""
+    known = rates.measured(question.basis.calibration, recipe)
+    known = known or rates.scaled(question.profile, recipe)
+    kernels = [known.kernels[name] for name in _CONVOLUTIONS if name in known.kernels]
+    tile = max((kernel.output_tile for kernel in kernels), default=_FEWEST)
+    return min(max(1 << (tile.bit_length() - 1), _FEWEST), _MOST)
 
 
 def scaled(summary: ModelSummary, pruning: Channels | None) -> ModelSummary:

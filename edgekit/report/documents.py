@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
+from edgekit import paired
 from edgekit.benchmarking import figures
 from edgekit.comparison import Comparison
 from edgekit.domain import (
@@ -20,6 +22,7 @@ from edgekit.domain import (
     Plan,
     Recipe,
     Rejection,
+    ValidationReport,
 )
 from edgekit.errors import EdgekitError
 from edgekit.pipeline import Built, Inspection
@@ -134,9 +137,24 @@ def notes(manifest: Manifest) -> tuple[str, ...]:
     plan_ = manifest.plan
     untried = [r.recipe.label for r in plan_.rejected if "--calibration" in r.reason]
     without = f"not tried for want of calibration data: {', '.join(untried)}" if untried else ""
-    chosen = (c for c in plan_.candidates if c.recipe == manifest.recipe)
+    planned = structs.replace(manifest.recipe, float_nodes=())
+    chosen = (c for c in plan_.candidates if c.recipe == planned)
     open_ = [reason for c in chosen for reason in c.reasons if "inside the interval" in reason]
-    return tuple(note for note in (without, *open_) if note)
+    said = (without, *manifest.data_notes, _unsettled(manifest.validation), *open_)
+    return tuple(note for note in said if note)
+
+
+def _unsettled(report: ValidationReport) -> str:
+    """Whether the evaluation set is too small to tell; empty when it is not."""
+    if report.settled or report.drop_interval is None:
+        return ""
+    low, high = report.drop_interval
+    enough = paired.needed(report.drop_interval, report.max_drop, report.sample_count)
+    more = f"about {enough} would" if enough else "more would hardly help, so near it is"
+    return (
+        f"{report.sample_count} samples cannot tell whether {report.metric} falls by more than "
+        f"{report.max_drop:g}: by {low:.2g} to {high:.2g}, at 95 % confidence; {more}"
+    )
 
 
 def verified(path: str, sha256: str, manifest: Manifest) -> Document:

@@ -31,7 +31,8 @@ def test_a_pruned_and_quantized_bundle_passes_against_the_original(tmp_path: Pat
     """MACs counted on what was made, the accuracy on the original's own evaluation."""
     cache = tmp_path / "cache"
     manifest = pipeline.build(request(), tmp_path / "out.edgekit", cache=cache).manifest
-    assert manifest.recipe.pruning == Channels(0.25)
+    assert manifest.recipe.pruning is not None
+    assert manifest.recipe.pruning.fraction == 0.25
     assert manifest.pruned is not None
     assert 0 < manifest.pruned.macs_after <= 0.75 * manifest.pruned.macs_before
     assert any(layer.after < layer.before for layer in manifest.pruned.layers)
@@ -48,7 +49,7 @@ def test_without_calibration_data_it_is_refused_with_its_reason() -> None:
 def test_every_candidate_is_pruned_when_it_is_asked_for() -> None:
     made, _ = pipeline.decide(request(choice=Choice(prune=0.25)))
     assert made.candidates
-    assert all(c.recipe.pruning == Channels(0.25) for c in made.candidates)
+    assert all(c.recipe.pruning and c.recipe.pruning.fraction == 0.25 for c in made.candidates)
     whole, _ = pipeline.decide(request(choice=Choice()))
     assert not any(c.recipe.pruning for c in whole.candidates)
 
