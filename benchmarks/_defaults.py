@@ -13,7 +13,7 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from edgekit.datasets import Dataset, Sample
 from edgekit.domain import Artifact, Format, Recipe
-from edgekit.formats import FORMATS, Job, binding, host
+from edgekit.formats import FORMATS, Job, binding, host, litert_quantizer
 
 Default = Callable[[Path, Path, Iterator[Sample]], None]
 """A float file, where the quantized one goes, and samples by the file's own names."""
@@ -45,9 +45,10 @@ def _samples(calibration: Dataset, artifact: Artifact) -> Iterator[Sample]:
 
 
 def _litert(source: Path, destination: Path, samples: Iterator[Sample]) -> None:
-    quantizer = Quantizer(source.read_bytes())
+    signature, model = litert_quantizer.modern(source)
+    quantizer = Quantizer(model)
     quantizer.load_quantization_recipe(recipe.static_wi8_ai8())
-    found = quantizer.calibrate({"serving_default": list(samples)})
+    found = quantizer.calibrate({signature: list(samples)})
     destination.write_bytes(bytes(quantizer.quantize(found).quantized_model))
 
 

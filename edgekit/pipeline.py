@@ -35,7 +35,7 @@ from edgekit.toolchain import isolation
 from edgekit.toolchain.process import Limits
 
 if TYPE_CHECKING:
-    from edgekit import trials
+    from edgekit import trial, trials
     from edgekit.diagnosis import Obstacle
     from edgekit.sources import SourceModel
 
@@ -234,7 +234,7 @@ def _check_files(request: Request, destination: Path) -> None:
 
 def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None:
     """Run the stages, from the source to the files of a bundle in ``folder``."""
-    from edgekit import data_check, datasets, inspection, sources, trials, validation
+    from edgekit import data_check, datasets, inspection, sources, trial, trials, validation
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         work = Path(scratch)
@@ -253,7 +253,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
         on_stage("reference", f"running {source.name} itself")
         pictures = request.interface.pictures
         reference = validation.reference(source, evaluation, calibration, work, pictures)
-        bench = trials.Bench(
+        bench = trial.Bench(
             plan=made,
             summary=summary,
             reference=reference,
@@ -271,7 +271,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
 def _write(
     folder: Path,
     profile: DeviceProfile,
-    bench: trials.Bench,
+    bench: trial.Bench,
     passed: trials.Passed,
     data_notes: tuple[str, ...],
 ) -> None:
@@ -279,13 +279,14 @@ def _write(
     from edgekit.formats import FORMATS
     from edgekit.validation import write_golden
 
-    recipe, artifact = passed.candidate.recipe, passed.artifact
+    made, recipe = passed.made, passed.candidate.recipe
+    artifact = made.artifact
     spec = FORMATS[recipe.format]
-    files = {name: passed.folder / name for name in artifact.files}
+    files = {name: made.folder / name for name in artifact.files}
     for name, path in {**files, **resources.runner_files(recipe.format)}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
-    golden = write_golden(bench.reference, artifact, passed.outputs, recipe, folder)
+    golden = write_golden(bench.reference, artifact, made.outputs, recipe, folder)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         model_name=bench.summary.name,
@@ -299,16 +300,16 @@ def _write(
         },
         delegate=_delegate(profile, recipe),
         artifact=artifact,
-        validation=passed.validation,
+        validation=made.validation,
         golden=golden,
         plan=bench.plan,
         attempts=passed.attempts,
         tool_versions=fingerprint.versions(spec.tools) | spec.pinned_tools,
         digests={},
         sizes_bytes={},
-        pruned=passed.pruned,
-        rounded=passed.rounded,
-        sensitivity=passed.sensitivity,
+        pruned=made.pruned,
+        rounded=made.rounded,
+        sensitivity=made.sensitivity,
         data_notes=data_notes,
     )
     bundle.complete(folder, manifest)

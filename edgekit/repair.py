@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from edgekit.domain import NodeCost
+import msgspec
+from msgspec import structs
+
+from edgekit import fingerprint, store
+from edgekit.domain import Mode, NodeCost, Recipe
+from edgekit.errors import ToolError
+from edgekit.formats import FORMATS, Job
+from edgekit.observer import OnStage
+from edgekit.trial import CHECKED_FROM_BYTES, Bench, Made, job, pruned_source, refusal, tried
+
+_INT8 = 0.25
+_BACK_IN_FLOAT = 0.15
+"""Of the float weights' bytes: a fifth of the weights may go back from int8 to float."""
+
+_COSTS = "costs.json"
 
 _MOST = 0.5
 """Share of the nodes; with more of them in float it is not a quantized network any more."""
@@ -49,3 +64,66 @@ def fewest[Made](
         doubling = enough == most + 1
         count = min(2 * fails, most) if doubling else (fails + enough) // 2
     return works
+
+
+def is_static(recipe: Recipe) -> bool:
+    """Whether a recipe computes in integers, by ranges from calibration data."""
+    return recipe.quantization is not None and recipe.quantization.mode is Mode.STATIC
+
+
+def repaired(
+    bench: Bench, recipe: Recipe, naive_bytes: int | None, folder: Path, on_stage: OnStage
+) -> Made | None:
+    """The same recipe with the fewest costly nodes in float that passes; ``None``: none does.
+
+    Args:
+        naive_bytes: what the artifact takes with all nodes in int8; ``None``: it cannot be made.
+    """
+    spec = FORMATS[recipe.format]
+    if spec.sensitivity is None or bench.calibration is None or not is_static(recipe):
+        return None
+    on_stage("sensitivity", f"what each node of {recipe.label} costs")
+    try:
+        costs = _sensitivity(bench, recipe, spec.sensitivity, folder, on_stage)
+    except ToolError:
+        # Some runtimes do not survive every mixture; the next candidate is tried instead.
+        return None
+    harmful = by_cost(costs)
+    floats = bench.summary.parameter_bytes
+    allowed = (naive_bytes or _INT8 * floats + CHECKED_FROM_BYTES) + _BACK_IN_FLOAT * floats
+
+    def attempt(names: tuple[str, ...]) -> Made | None:
+        apart = folder / f"{len(names)}-in-float"
+        apart.mkdir()
+        mixed = structs.replace(recipe, float_nodes=names)
+        try:
+            found = tried(bench, mixed, apart, on_stage)
+        except ToolError:
+            return None
+        if found.artifact.size_bytes > allowed:
+            raise TooMuch
+        return None if refusal(bench.plan.goal, found) else found
+
+    found = fewest([cost.name for cost in harmful], len(costs), attempt)
+    return structs.replace(found, sensitivity=harmful) if found else None
+
+
+def _sensitivity(
+    bench: Bench,
+    recipe: Recipe,
+    find: Callable[[Job], tuple[NodeCost, ...]],
+    folder: Path,
+    on_stage: OnStage,
+) -> tuple[NodeCost, ...]:
+    """Kept between builds by all that decides it."""
+    source, _ = pruned_source(bench, recipe, on_stage)
+    asked = job(bench, recipe, folder, source)
+    form = msgspec.json.encode((recipe.format, recipe.quantization))
+    samples = bench.calibration.sha256 if bench.calibration else ""
+    decided: list[bytes | str] = [form, samples, source.graph.read_bytes(), fingerprint.code()]
+
+    def fill(aside: Path) -> None:
+        (aside / _COSTS).write_bytes(msgspec.json.encode(find(asked)))
+
+    kept = store.make(bench.cache, f"sensitivity/{store.key(decided)}", fill)
+    return msgspec.json.decode((kept / _COSTS).read_bytes(), type=tuple[NodeCost, ...])

@@ -61,7 +61,7 @@ def quantize(
     Raises:
         DataError: ``static`` without calibration.
     """
-    signature, model = _modern(source)
+    signature, model = modern(source)
     if quantization.mode is not Mode.STATIC:
         destination.write_bytes(_quantized(_quantizer(model, quantization), None))
         return
@@ -99,7 +99,7 @@ def sensitivity(
     calibration: Dataset,
 ) -> tuple[NodeCost, ...]:
     """What each node costs that alone is quantized; see ``quantize``."""
-    signature, model = _modern(source)
+    signature, model = modern(source)
     feeds = Feeds(signature, inputs, calibration)
     names = nodes(model)
     whole = _calibrated(_quantizer(model, quantization), model, feeds)
@@ -194,7 +194,7 @@ _CONFIGURE = {
 }
 
 
-def _modern(source: Path) -> tuple[str, bytes]:
+def modern(source: Path) -> tuple[str, bytes]:
     """The key of a model's signature, and the model as TensorFlow 2.4 and later write it.
 
     Older files have no signature, and the tool calibrates by signature only; their operators
