@@ -47,6 +47,7 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
         host_runtime: the name of the runtime that executes it on the host.
         infer: runs it on the host; see ``host.infer``, by which the device's own runner does.
         modules: a device runtime's name -> the Python module that provides it.
+        operators: counts the operators of an artifact, by their names in the format.
         tools: distributions whose versions decide the artifact's bytes.
         pinned_tools: the same, for tools in environments of their own: name -> version.
     """
@@ -55,6 +56,7 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
     make: Callable[[Job], Artifact]
     host_runtime: str
     modules: dict[str, str]
+    operators: Callable[[Path], dict[str, int]]
     tools: tuple[str, ...]
     pinned_tools: dict[str, str] = {}
     infer: host.Infer = host.infer
