@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from platformdirs import user_config_path
@@ -92,7 +91,7 @@ def _check(document: Document, profile: DeviceProfile) -> None:
             f"model_budget_mib ({memory.model_budget_mib:g}) is more than total_mib "
             f"({memory.total_mib:g})",
         )
-    for key in _numbers({k: v for k, v in document.raw.items() if k != "sources"}):
+    for key, _ in strict_toml.numbers({k: v for k, v in document.raw.items() if k != "sources"}):
         plain = re.sub(r"\[\d+\]", "", key)
         if not any(plain == s or plain.startswith(f"{s}.") for s in profile.sources):
             raise document.fault(
@@ -100,15 +99,3 @@ def _check(document: Document, profile: DeviceProfile) -> None:
                 f"{plain} has no source",
                 f'say where the number is from: "{plain}" = "..." under [sources]',
             )
-
-
-def _numbers(value: object, path: str = "") -> Iterator[str]:
-    """The dotted paths of every number."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _numbers(inner, f"{path}.{key}".lstrip("."))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _numbers(inner, f"{path}[{index}]")
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -58,10 +59,25 @@ def decoded[Kind](document: Document, kind: type[Kind]) -> Kind:
     Raises:
         EdgekitError: an unknown or missing key, or a value that will not do.
     """
+    for where, number in numbers(document.raw):
+        if not math.isfinite(number):
+            raise document.fault(where, f"{where}: expected a finite number, got {number}")
     try:
         return msgspec.convert(document.raw, kind)
     except msgspec.ValidationError as error:
         raise _explained(document, kind, *_located(document.raw, kind, error)) from error
+
+
+def numbers(value: object, path: str = "") -> Iterator[tuple[str, float]]:
+    """Every number, by its dotted path."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from numbers(inner, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from numbers(inner, f"{path}[{index}]")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
 
 
 def _located(raw: Any, kind: Any, error: msgspec.ValidationError) -> tuple[str, str]:
