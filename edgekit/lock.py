@@ -37,7 +37,7 @@ class Inputs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         tools: the version of every tool that is installed.
         models: what each declares, with the digests of its files.
         targets: what each declares, with the digest of its device's profile.
-        budgets: the budgets of each bundle that has any.
+        budgets: those that the plan of a bundle aims for.
     """
 
     edgekit: dict[str, str]
@@ -137,7 +137,7 @@ def write(path: Path, lock: Lock) -> None:
 def inputs(project: Project) -> Inputs:
     """What the project's bundles are made of, as it lies there now."""
     declared, pairs = project.declared, project.pairs
-    budgets = {pair.name: msgspec.to_builtins(project.budget(pair)) for pair in pairs}
+    budgets = {pair.name: _plain(project.aims(pair)) for pair in pairs}
     versions = build_cache.tools()
     return Inputs(
         edgekit={"version": versions.pop("edgekit"), "code": build_cache.code()},
@@ -167,7 +167,7 @@ def differences(locked: object, found: object, where: str = "") -> Iterator[str]
         found: the same as it is now.
         where: the dotted name of both.
     """
-    old, new = msgspec.to_builtins(locked), msgspec.to_builtins(found)
+    old, new = _plain(locked), _plain(found)
     if old == new:
         return
     if not (isinstance(old, dict) and isinstance(new, dict)) or _SHA256 in {*old, *new}:
@@ -175,6 +175,11 @@ def differences(locked: object, found: object, where: str = "") -> Iterator[str]
         return
     for key in sorted({*old, *new}):
         yield from differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
+
+
+def _plain(value: object) -> Any:
+    """A value as it is read from a lock."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _told(old: Any, new: Any) -> str:
@@ -197,7 +202,7 @@ def _shown(value: Any) -> str:
 
 
 def _model(folder: Path, model: Model) -> Table:
-    table: Table = msgspec.to_builtins(model)
+    table: Table = _plain(model)
     for key in _FILES:
         if name := table.get(key):
             table[key] = {"file": name, _SHA256: _digest(folder / name)}
@@ -216,4 +221,4 @@ def _digest(path: Path) -> str:
 def _target(project: Project, name: str, target: Target) -> Table:
     profile = project.devices[name]
     encoded = msgspec.json.encode(structs.asdict(profile), order="deterministic")
-    return {**msgspec.to_builtins(target), "device": profile.name, "profile": store.key([encoded])}
+    return {**_plain(target), "device": profile.name, "profile": store.key([encoded])}

@@ -182,6 +182,10 @@ class Project(Struct, frozen=True, kw_only=True):
                 merged |= msgspec.to_builtins(budget)
         return Budget(**{k: v for k, v in merged.items() if k not in ("model", "target")})
 
+    def aims(self, pair: Pair) -> Budget:
+        """The same without what a plan cannot aim for."""
+        return msgspec.structs.replace(self.budget(pair), accuracy=None)
+
 
 def load_project(path: str | Path | None = None) -> Project:
     """Read a project's declaration.

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -93,7 +93,7 @@ def _located(raw: Any, kind: Any, error: msgspec.ValidationError) -> tuple[str, 
                 msgspec.convert(value, inner)
             except msgspec.ValidationError as narrower:
                 rest, what = _located(value, inner, narrower)
-                return f"{table}.{key}.{rest}".rstrip("."), what
+                return f"{table}.{key}.{rest}".replace(".[", "[").rstrip("."), what
     return where, what
 
 
@@ -108,14 +108,17 @@ def _found(raw: Any, where: str) -> dict[str, Any]:
 
 def _values(kind: Any, where: str) -> Any:
     """The type of the values of the table at a dotted path of the schema."""
-    return get_args(_type_at(kind, where))[1]
+    table = _type_at(kind, where)
+    if get_origin(table) is Annotated:
+        table = get_args(table)[0]
+    return get_args(table)[1]
 
 
 def _type_at(kind: Any, where: str) -> Any:
     """The type at a dotted path of the schema; keys of the user's own are passed over."""
     for name in filter(None, re.sub(r"\[[^\]]*\]", "", where).split(".")):
         struct = next(_structs(kind), None)
-        fields = get_type_hints(struct) if struct else {}
+        fields = get_type_hints(struct, include_extras=True) if struct else {}
         kind = fields.get(name, kind)
     return kind
 

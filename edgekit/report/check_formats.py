@@ -11,7 +11,7 @@ from edgekit.gate import Check, Finding, Verdict
 from edgekit.report import project as told
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~-])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~])")
 
 
 def junit(found: Check, file: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from rich import box
@@ -42,20 +41,25 @@ def milliseconds(value: float) -> str:
 def show(renderable: RenderableType) -> None:
     """Print to standard output; where nobody watches, as plain text of a fixed width.
 
-    A string is for another program, and stays as it is.
+    A string is laid out already, and stays as it is.
     """
-    if isinstance(renderable, str):
-        sys.stdout.write(renderable)
-        return
     console = Console(highlight=False, markup=False, emoji=False)
-    if console.is_terminal:
+    if console.is_terminal and not isinstance(renderable, str):
         console.print(renderable)
-        return
-    plain = Console(highlight=False, markup=False, emoji=False, width=_WIDTH, color_system=None)
+    else:
+        told = renderable if isinstance(renderable, str) else text(renderable, _WIDTH)
+        console.file.write(told)
+
+
+def text(renderable: RenderableType, width: int | None = None) -> str:
+    """As plain text, no wider than a terminal."""
+    if width is None:
+        width = max(_WIDTH, Console().width)
+    plain = Console(highlight=False, markup=False, emoji=False, width=width, color_system=None)
     with plain.capture() as captured:
         plain.print(renderable)
     lines = [line.rstrip() for line in captured.get().splitlines()]
-    console.file.write("\n".join(lines).strip("\n") + "\n")
+    return "\n".join(lines).strip("\n") + "\n"
 
 
 class _Rows(Table):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from rich.console import Group, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
 from edgekit.domain import Range
 from edgekit.gate import Check, Finding, Verdict
 from edgekit.project import Pair
 from edgekit.project_build import Outcome, ProjectBuilt, State
-from edgekit.report.layout import new_table, size
+from edgekit.report.layout import new_table, size, text
 from edgekit.report.text import printable
 from edgekit.standings import Row, Standing
 
@@ -50,7 +49,7 @@ def _failure(outcome: Outcome) -> Document:
     return {**msgspec.to_builtins(outcome.pair), "error": told}
 
 
-def shown_build(made: ProjectBuilt) -> RenderableType:
+def shown_build(made: ProjectBuilt) -> str:
     """A line for each bundle, then what failed and why."""
     table = new_table("model", "target", "", "recipe", "size", "metric")
     for outcome in made.outcomes:
@@ -70,7 +69,7 @@ def shown_build(made: ProjectBuilt) -> RenderableType:
         for outcome in made.failures
         if outcome.error
     )
-    return Group(table, *(Text(printable(line)) for line in (*missed, *failed)))
+    return _with_lines(table, (*missed, *failed))
 
 
 def rebuilt(differing: dict[Pair, tuple[str, ...]]) -> Document:
@@ -84,13 +83,13 @@ def rebuilt(differing: dict[Pair, tuple[str, ...]]) -> Document:
     }
 
 
-def shown_rebuild(differing: dict[Pair, tuple[str, ...]]) -> RenderableType:
+def shown_rebuild(differing: dict[Pair, tuple[str, ...]]) -> str:
     """A line for each bundle, and one for each difference."""
     lines = []
     for pair, found in differing.items():
         lines.append(f"{pair}: {'differs from the lock' if found else 'the same, byte for byte'}")
         lines += [f"  {line}" for line in found]
-    return Text(printable("\n".join(lines)))
+    return printable("\n".join(lines)) + "\n"
 
 
 def checked(found: Check) -> Document:
@@ -103,12 +102,17 @@ def checked(found: Check) -> Document:
     }
 
 
-def shown_check(found: Check) -> RenderableType:
+def shown_check(found: Check) -> str:
     """The bundles beside the baseline's, and a line for everything that is not well."""
     table = new_table(*COLUMNS)
     for row in found.rows:
         table.add_row(*cells(row))
-    return Group(table, *(Text(printable(line)) for line in lines(found)))
+    return _with_lines(table, lines(found))
+
+
+def _with_lines(table: RenderableType, below: tuple[str, ...]) -> str:
+    """A table, and sentences that stay on a line each, however long."""
+    return text(table) + "".join(f"\n{printable(line)}" for line in below) + ("\n" if below else "")
 
 
 COLUMNS = ("model", "target", "size", "latency", "metric", "operators")
