@@ -111,8 +111,6 @@ def build_project(
         outcomes.append(_outcome(made, cache or store.default_root(), locked, on_stage))
         if not locked:
             known |= {pair.name: row} if (row := outcomes[-1].locked) else {}
-            if outcomes[-1].error:
-                known.pop(pair.name, None)
             lock.write(path, Lock(version=lock.VERSION, inputs=found, bundles=known))
     return ProjectBuilt(project=project, outcomes=tuple(outcomes))
 
