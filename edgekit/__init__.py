@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from edgekit.domain import Plan as Plan
     from edgekit.domain import Prefer as Prefer
     from edgekit.errors import EdgekitError as EdgekitError
+    from edgekit.gate import check as check
     from edgekit.pipeline import Built as Built
     from edgekit.planning import Choice as Choice
+    from edgekit.project import load_project as load_project
+    from edgekit.project_build import build_project as build_project
 
 _PUBLIC = {
     "Model": "edgekit.api",
@@ -55,8 +58,11 @@ _PUBLIC = {
     "Plan": "edgekit.domain",
     "Prefer": "edgekit.domain",
     "EdgekitError": "edgekit.errors",
+    "check": "edgekit.gate",
     "Built": "edgekit.pipeline",
     "Choice": "edgekit.planning",
+    "load_project": "edgekit.project",
+    "build_project": "edgekit.project_build",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 - the names are strings

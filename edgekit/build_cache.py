@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit import fingerprint, resources, store
+from edgekit.content import content, digest
 from edgekit.domain import Format
 from edgekit.toolchain.environments import TOOLS
 
@@ -31,18 +32,33 @@ def entry(model: Path, request: msgspec.Struct, data: Iterable[Path | None]) -> 
         request: everything that was asked for.
         data: calibration and evaluation files.
     """
-    from edgekit.sources.content import content, digest
-
     parts: list[str | bytes] = [
         *content(model),
         msgspec.json.encode(_without_paths(request), order="deterministic"),
         *("" if path is None else digest(path) for path in data),
-        fingerprint.code(),
-        *(path.read_bytes() for f in Format for path in resources.runner_files(f).values()),
-        msgspec.json.encode(fingerprint.versions(_TOOLS), order="deterministic"),
-        *(tool.requirements.read_bytes() for tool in TOOLS.values()),
+        code(),
+        msgspec.json.encode(tools(), order="deterministic"),
     ]
     return f"bundles/{store.key(parts)}"
+
+
+def code() -> str:
+    """A digest over all of edgekit that decides a bundle's bytes.
+
+    Its source, what its tools' environments hold, and the runners that are put into bundles.
+    """
+    return store.key(
+        [
+            fingerprint.code(),
+            *(path.read_bytes() for f in Format for path in resources.runner_files(f).values()),
+            *(tool.requirements.read_bytes() for tool in TOOLS.values()),
+        ]
+    )
+
+
+def tools() -> dict[str, str]:
+    """The version of edgekit, and of every tool that is installed here, by name."""
+    return fingerprint.versions(_TOOLS) | {tool.name: tool.version for tool in TOOLS.values()}
 
 
 def _without_paths(request: msgspec.Struct) -> dict[str, object]:

@@ -51,6 +51,12 @@ class ProfileError(InputError):
     kind = "profile"
 
 
+class ProjectError(InputError):
+    """An ``edgekit.toml`` or a lock that is missing or will not do."""
+
+    kind = "project"
+
+
 class ModelError(InputError):
     """A model file that is unreadable, invalid or out of edgekit's reach."""
 
@@ -80,6 +86,13 @@ class GateError(EdgekitError):
     """Every candidate that was built failed its validation."""
 
     kind = "gate"
+    exit_code = 1
+
+
+class LockError(EdgekitError):
+    """What was built, or is to be built, is not what the lock says."""
+
+    kind = "lock"
     exit_code = 1
 
 

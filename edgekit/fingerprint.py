@@ -10,15 +10,21 @@ from pathlib import Path
 
 from edgekit import __version__
 
+_KINDS = (".py", ".txt", ".json")
+
 
 @functools.cache
 def code() -> str:
-    """A digest over edgekit's own source: changed code never meets an old cache entry."""
+    """A digest over edgekit's own source and tables: changed code never meets an old cache entry.
+
+    The same in a clone and in a wheel, which carries the device profiles and runners, too.
+    """
     package = Path(__file__).parent
     total = hashlib.sha256(__version__.encode())
     for path in sorted(package.rglob("*")):
-        if path.suffix in (".py", ".txt") and path.is_file():
-            total.update(path.relative_to(package).as_posix().encode())
+        name = path.relative_to(package)
+        if path.suffix in _KINDS and name.parts[0] != "_data" and path.is_file():
+            total.update(name.as_posix().encode())
             total.update(path.read_bytes())
     return total.hexdigest()
 

@@ -19,7 +19,7 @@ from edgekit.domain import (
     TensorSpec,
 )
 from edgekit.pipeline import Inspection
-from edgekit.report import terminal
+from edgekit.report import layout, terminal
 
 NASTY = "conv[/x]\x1b]0;owned\x07"
 
@@ -51,7 +51,7 @@ def seen(name: str) -> Inspection:
 
 
 def test_markup_and_escapes_in_names_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.show(terminal.inspection(seen(NASTY)))
+    layout.show(terminal.inspection(seen(NASTY)))
     shown = capsys.readouterr().out
     assert "conv[/x]" in shown
     assert "\x1b" not in shown
@@ -59,7 +59,7 @@ def test_markup_and_escapes_in_names_are_harmless(capsys: pytest.CaptureFixture[
 
 
 def test_lines_end_where_their_text_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.show(terminal.inspection(seen("plain")))
+    layout.show(terminal.inspection(seen("plain")))
     lines = capsys.readouterr().out.splitlines()
     assert all(line == line.rstrip() and len(line) <= 100 for line in lines)
 
@@ -68,7 +68,7 @@ def test_lines_end_where_their_text_ends(capsys: pytest.CaptureFixture[str]) -> 
     ("value", "said"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 2**30, "5.00 GiB")]
 )
 def test_sizes(value: float, said: str) -> None:
-    assert terminal.size(value) == said
+    assert layout.size(value) == said
 
 
 def test_measured_stands_beside_predicted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +92,7 @@ def test_measured_stands_beside_predicted(capsys: pytest.CaptureFixture[str]) ->
     wrong = structs.replace(
         right, latency_ms=None, outcome=Outcome.REJECTED, reason=f"off by 3 {NASTY}"
     )
-    terminal.show(terminal.contest((right, wrong)))
+    layout.show(terminal.contest((right, wrong)))
     shown = " ".join(capsys.readouterr().out.split())
     assert "2 (1 to 3) ms 5 (4 to 6) ms 2.0 KiB chosen: the best; busy" in shown
     assert "rejected: off by 3 conv[/x]" in shown
@@ -112,7 +112,7 @@ def test_measured_stands_beside_predicted(capsys: pytest.CaptureFixture[str]) ->
 def test_a_comparison_says_its_verdict_and_how_sure_it_is(verdict, more, says, capsys):
     row = {"runtime": {"name": "litert", "version": "2.3"}, "latency_ms": {"p50": 1.0}}
     ratio = {"value": 0.9, "low": 0.88, "high": 0.92, "pairs": 16, "more_pairs": more}
-    terminal.show(
+    layout.show(
         terminal.compared(
             {
                 "target": "local",

@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 
-from edgekit.cli.arguments import parser
+from edgekit.cli.arguments import is_about_a_project, parse
 from edgekit.errors import EdgekitError, SystemRefused, Unexpected
 
 TYPE_CHECKING = False  # not typing's own: see ``arguments``
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+
+    from rich.console import RenderableType
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -27,19 +30,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     as_json, verbose = "--json" in words, "--verbose" in words
     try:
-        arguments = parser().parse_args(words)
-        from edgekit.cli.commands import COMMANDS
+        arguments = parse(words)
         from edgekit.cli.progress import log
 
         log(verbose=verbose)
-
-        document, render = COMMANDS[arguments.command](arguments)
+        document, render, code = _run(arguments)
         if as_json:
             _print_json(document)
         else:
-            from edgekit.report import terminal
+            from edgekit.report import layout
 
-            terminal.show(render())
+            layout.show(render())
+        return code
     except EdgekitError as error:
         if verbose:
             _traceback()
@@ -61,6 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     return 0
+
+
+def _run(arguments: Namespace) -> tuple[object, Callable[[], RenderableType], int]:
+    """A command's document, how a person is shown it, and the exit code."""
+    if is_about_a_project(arguments):
+        from edgekit.cli import projects
+
+        return projects.COMMANDS[arguments.command](arguments)
+    from edgekit.cli import commands
+
+    return *commands.COMMANDS[arguments.command](arguments), 0
 
 
 def _tidy_up_when_ended() -> None:

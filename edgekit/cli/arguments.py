@@ -21,6 +21,7 @@ PRECISIONS = (
 )
 FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
+REPORTS = ("text", "junit", "github", "markdown")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 
@@ -58,6 +59,53 @@ def parser() -> Parser:
         )
         command.add_argument("--verbose", action="store_true", help="log, and show tracebacks")
     return top
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The arguments of a command line.
+
+    Raises:
+        UsageError: it does not make sense.
+    """
+    top = parser()
+    arguments = top.parse_args(words)
+    if arguments.command in _OF_A_PROJECT:
+        _check_subject(arguments, top.parse_args([arguments.command]))
+    return arguments
+
+
+def is_about_a_project(arguments: argparse.Namespace) -> bool:
+    """Whether a command is about all of edgekit.toml."""
+    if arguments.command in _OF_A_PROJECT:
+        return getattr(arguments, _OF_A_PROJECT[arguments.command][0]) is None
+    return arguments.command in ("init", "check")
+
+
+_OF_A_PROJECT = {
+    "build": ("model", {"project", "locked"}, {"no_cache", "output"}),
+    "verify": ("bundle", {"project", "rebuild"}, set()),
+}
+"""Commands about one thing or about a project: what the one thing is called, the options of a
+project, and those of both."""
+
+_COMMON = {"command", "json", "verbose"}
+_REQUIRED = {"device": "--device", "output": "-o/--output"}
+
+
+def _check_subject(given: argparse.Namespace, defaults: argparse.Namespace) -> None:
+    """Every option that was given is one of what the command is about, and none is lacking."""
+    subject, own, both = _OF_A_PROJECT[given.command]
+    project = is_about_a_project(given)
+    told = {name for name, value in vars(given).items() if value != getattr(defaults, name)}
+    odd = told - own - both - _COMMON if project else told & own
+    hint = f"`edgekit {given.command} --help` shows how it is used"
+    if odd:
+        option = f"--{min(odd).replace('_', '-')}"
+        about = f"for a {subject}" if project else f"for a project, not for one {subject}"
+        raise UsageError(f"{option} is {about}", hint)
+    lacking = [text for name, text in _REQUIRED.items() if getattr(given, name, "") is None]
+    if lacking and not project:
+        raise UsageError(f"the following arguments are required: {', '.join(lacking)}", hint)
 
 
 def _path(text: str) -> Path:
@@ -103,9 +151,28 @@ def _plan(command: Parser) -> None:
     )
 
 
-def _build(command: Parser) -> None:
+def _init(command: Parser) -> None:
     _model(command)
-    _decision(command)
+    command.add_argument(
+        "--device", action="append", default=[], metavar="NAME",
+        help="a target; may be given several times (raspberry-pi-5)",
+    )  # fmt: skip
+    command.add_argument("--calibration", type=_path, metavar="X.npz")
+    command.add_argument("--evaluate", type=_path, metavar="XY.npz")
+    command.add_argument(
+        "--schema", action="store_true", help="write edgekit.schema.json for editors, too"
+    )
+    command.add_argument("-o", "--output", type=_path, metavar="FILE", help="(edgekit.toml)")
+
+
+def _build(command: Parser) -> None:
+    _model(command, "?")
+    _decision(command, required=False)
+    whole = command.add_argument_group("all of edgekit.toml (without MODEL)")
+    _project(whole)
+    whole.add_argument(
+        "--locked", action="store_true", help="fail, and say why, where anything is not as locked"
+    )
     data = command.add_argument_group("data")
     data.add_argument("--calibration", type=_path, metavar="X.npz", help="samples for static int8")
     data.add_argument(
@@ -133,13 +200,36 @@ def _build(command: Parser) -> None:
     contest.add_argument("--measure-count", type=int, metavar="N", help="how many, at most (3)")
     command.add_argument("--no-cache", action="store_true", help="neither read nor keep results")
     command.add_argument(
-        "-o", "--output", type=_path, required=True, metavar="OUT.edgekit",
-        help="one file when it ends in .edgekit, else a folder",
+        "-o", "--output", type=_path, metavar="OUT.edgekit",
+        help="one file when it ends in .edgekit, else a folder; of a project the folder of all "
+        "bundles (build, beside edgekit.toml)",
     )  # fmt: skip
 
 
 def _verify(command: Parser) -> None:
-    _bundle(command)
+    command.add_argument("bundle", type=_path, nargs="?", metavar="BUNDLE")
+    whole = command.add_argument_group("all of edgekit.toml (without BUNDLE)")
+    whole.add_argument(
+        "--rebuild", action="store_true",
+        help="build again with an empty cache, and compare every byte with edgekit.lock",
+    )  # fmt: skip
+    _project(whole)
+
+
+def _check(command: Parser) -> None:
+    _project(command)
+    command.add_argument(
+        "--results", type=_path, action="append", default=[], metavar="PATH",
+        help="what `bench -o` wrote, a file or a folder; may be given several times (results, "
+        "beside edgekit.toml)",
+    )  # fmt: skip
+    command.add_argument("--baseline", type=_path, metavar="LOCK", help="of another state")
+    command.add_argument(
+        "--baseline-results", type=_path, action="append", default=[], metavar="PATH",
+        help="the results of that state",
+    )  # fmt: skip
+    command.add_argument("--strict", action="store_true", help="what is inconclusive fails, too")
+    command.add_argument("--format", choices=REPORTS, default="text", help="(text)")
 
 
 def _push(command: Parser) -> None:
@@ -203,13 +293,29 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "edgekit plan model.onnx --device pixel-8 --max-latency-ms 5",
         _plan,
     ),
+    "init": (
+        "write an edgekit.toml: models, targets and budgets, for `build` and `check`",
+        "edgekit init model.onnx --device raspberry-pi-5 --device pixel-8",
+        _init,
+    ),
     "build": (
-        "build a bundle for a device, proven against the original",
+        "build a bundle for a device, proven against the original; without a model all of "
+        "edgekit.toml",
         "edgekit build model.onnx --device raspberry-pi-5 --calibration x.npz "
         "--evaluate xy.npz --max-drop 0.01 -o model.edgekit",
         _build,
     ),
-    "verify": ("check every digest of a bundle", "edgekit verify model.edgekit", _verify),
+    "verify": (
+        "check every digest of a bundle; with --rebuild build all of edgekit.toml again, and "
+        "compare",
+        "edgekit verify model.edgekit",
+        _verify,
+    ),
+    "check": (
+        "the budgets of edgekit.toml, and a baseline: the gate for CI",
+        "edgekit check --baseline main.lock --format junit",
+        _check,
+    ),
     "push": (
         "put a bundle on a device, verified there",
         "edgekit push model.edgekit --on ssh://pi@raspberry",
@@ -233,9 +339,9 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
 }
 
 
-def _model(command: Parser) -> None:
+def _model(command: Parser, count: str | None = None) -> None:
     command.add_argument(
-        "model", type=_path, metavar="MODEL",
+        "model", type=_path, nargs=count, metavar="MODEL",
         help="an .onnx, .pt2, .tflite, .keras or .h5 file, or a SavedModel's folder",
     )  # fmt: skip
     command.add_argument(
@@ -250,8 +356,10 @@ def _model(command: Parser) -> None:
     )
 
 
-def _decision(command: Parser) -> None:
-    command.add_argument("--device", required=True, metavar="NAME", help="see `edgekit devices`")
+def _decision(command: Parser, *, required: bool = True) -> None:
+    command.add_argument(
+        "--device", required=required, metavar="NAME", help="see `edgekit devices`"
+    )
     goal = command.add_argument_group("goal")
     goal.add_argument("--max-latency-ms", type=float, metavar="MS")
     goal.add_argument("--max-size-mb", type=float, metavar="MB", help="of the artifact, 1e6 bytes")
@@ -275,6 +383,12 @@ def _decision(command: Parser) -> None:
         help="assume the best of these modes of the device, or `all`; its default mode is "
         "assumed otherwise",
     )  # fmt: skip
+
+
+def _project(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
+        "--project", type=_path, metavar="FILE", help="(edgekit.toml, here or in a folder above)"
+    )
 
 
 def _bundle(command: Parser) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from edgekit import bundle, calibrations, pipeline, profiles, store
 from edgekit.cli import interfaces
 from edgekit.cli.progress import stages
+from edgekit.cli.shapes import shapes
 from edgekit.domain import DeviceProfile, Format, Goal, Prefer
 from edgekit.errors import DataError, UsageError
 from edgekit.planning import Choice
@@ -73,7 +74,7 @@ def inspect(arguments: Namespace) -> Output:
     targets = tuple(Format(name) for name in arguments.target)
     found = pipeline.inspect(
         arguments.model,
-        _shapes(arguments.shape),
+        shapes(arguments.shape),
         targets,
         trust=arguments.trust,
         cache=store.default_root(),
@@ -232,7 +233,7 @@ def _request(arguments: Namespace, *, calibration: bool) -> pipeline.Request:
             power_modes=tuple(arguments.power_mode),
             prune=arguments.prune,
         ),
-        shapes=_shapes(arguments.shape),
+        shapes=shapes(arguments.shape),
         basis=_basis(arguments),
         trust=arguments.trust,
     )
@@ -261,16 +262,3 @@ def _goal(arguments: Namespace) -> Goal:
         return msgspec.convert(raw, Goal)
     except msgspec.ValidationError as error:
         raise UsageError(f"the goal does not make sense: {error}") from error
-
-
-def _shapes(given: list[str]) -> pipeline.Shapes:
-    shapes = {}
-    for text in given:
-        name, _, sizes = text.rpartition("=")
-        try:
-            shapes[name] = tuple(int(size) for size in sizes.split(","))
-        except ValueError:
-            shapes[name] = ()
-        if not name or not shapes[name]:
-            raise UsageError(f"--shape {text!r} is not a shape", "write --shape NAME=1,3,224,224")
-    return shapes

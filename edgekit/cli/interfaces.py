@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekit.domain import Interface, Picture
-from edgekit.errors import DataError, UsageError
+from edgekit.errors import UsageError
+from edgekit.labels import read as read_labels
 
 _COLOURS = ("rgb", "bgr", "gray")
 _HINT = "write --image-input NAME=rgb,scale=0.00392,bias=0, with / between numbers for each channel"
@@ -20,7 +21,7 @@ def interface(images: list[str], labels: Path | None) -> Interface:
     """
     return Interface(
         pictures=dict(_picture(text) for text in images),
-        labels=() if labels is None else _labels(labels),
+        labels=() if labels is None else read_labels(labels),
     )
 
 
@@ -44,18 +45,3 @@ def _described(text: str, colours: str, options: list[str]) -> Picture:
     if unknown := given.keys() - {"scale", "bias"}:
         raise UsageError(f"--image-input {text!r}: no option {min(unknown)!r}", _HINT)
     return Picture(colours=colours, **given)
-
-
-def _labels(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the labels in {path}: {error}") from error
-    labels = tuple(line.strip() for line in lines if line.strip())
-    if not labels or len(set(labels)) != len(labels):
-        twice = next((label for label in labels if labels.count(label) > 1), "")
-        raise DataError(
-            f"{path} has {f'the label {twice!r} twice' if twice else 'no labels'}",
-            "give a label for every class, one on a line, all of them different",
-        )
-    return labels

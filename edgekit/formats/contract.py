@@ -71,6 +71,7 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
             calibration data; ``None``: the format leaves no single node in float.
         infer: runs it on the host; see ``host.infer``, by which the device's own runner does.
         modules: a device runtime's name -> the Python module that provides it.
+        operators: counts the operators of an artifact, by their names in the format.
         tools: distributions whose versions decide the artifact's bytes.
         pinned_tools: the same, for tools in environments of their own: name -> version.
     """
@@ -79,6 +80,7 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
     make: Callable[[Job], Artifact]
     host_runtime: str
     modules: dict[str, str]
+    operators: Callable[[Path], dict[str, int]]
     tools: tuple[str, ...]
     pinned_tools: dict[str, str] = {}
     sensitivity: Callable[[Job], tuple[NodeCost, ...]] | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -306,11 +307,18 @@ def _infer(artifact: Path, inputs: dict[str, Path], folder: Path) -> Described:
     return described
 
 
+def operators(path: Path) -> dict[str, int]:
+    """The operations of a package but for its constants, with their number."""
+    kinds = (operation.type for operation in mil.load(path).operations)
+    return dict(Counter(kind for kind in kinds if not kind.startswith("const")))
+
+
 SPEC = FormatSpec(
     format=Format.COREML,
     make=make,
     host_runtime=RUNTIME,
     infer=infer,
     modules={RUNTIME: RUNTIME},
+    operators=operators,
     tools=("coremltools", "numpy", "onnx", "onnxruntime", "onnxsim"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -104,12 +105,30 @@ def _sensitivity(
     return litert_quantizer.sensitivity(source, quantization, inputs, calibration)
 
 
+def operators(path: Path) -> dict[str, int]:
+    """The operators of all subgraphs of a ``.tflite``, with their number."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {n: name for name, n in vars(schema.BuiltinOperator).items() if isinstance(n, int)}
+    model = schema.Model.GetRootAs(path.read_bytes())
+    graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
+    codes = [
+        model.OperatorCodes(graph.Operators(index).OpcodeIndex())
+        for graph in graphs
+        for index in range(graph.OperatorsLength())
+    ]
+    # Older files have the number in a field that holds no more than 127.
+    numbers = (max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) for code in codes)
+    return dict(Counter(names[number] for number in numbers))
+
+
 SPEC = FormatSpec(
     format=Format.LITERT,
     make=make,
     host_runtime=RUNTIME,
     sensitivity=sensitivity,
     modules=_MODULES,
+    operators=operators,
     pinned_tools={tool.name: tool.version for tool in litert_routes.TOOLS},
     tools=("ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxsim"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from edgekit.datasets import Dataset
@@ -103,11 +104,20 @@ def _mobile_files(path: Path) -> tuple[str, ...]:
     return mobile_files(path)
 
 
+def operators(path: Path) -> dict[str, int]:
+    """The operators of an ``.onnx``, with their number."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    return dict(Counter(node.op_type for node in graph.node))
+
+
 SPEC = FormatSpec(
     format=Format.ONNXRUNTIME,
     make=make,
     host_runtime=RUNTIME,
     sensitivity=sensitivity,
     modules={"onnxruntime": "onnxruntime"},
+    operators=operators,
     tools=("onnx", "onnxruntime", "onnxsim"),
 )

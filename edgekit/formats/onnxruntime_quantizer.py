@@ -19,7 +19,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from edgekit.datasets import Dataset
 from edgekit.domain import Granularity, Mode, NodeCost, Quantization
 from edgekit.errors import ToolError
-from edgekit.formats import qdq
+from edgekit.formats import ort_file, qdq
 from edgekit.toolchain import frameworks
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
@@ -169,7 +169,11 @@ def mobile_files(path: Path) -> tuple[str, ...]:
             )
         except Exception as error:
             raise ToolError(f"cannot make {path.stem}.ort: {error}") from error
-        made = (f"{path.stem}.ort", f"{path.stem}.required_operators.config")
-        for name in made:
-            (path.parent / name).write_bytes((Path(folder) / name).read_bytes())
-    return made
+        graph, needed = f"{path.stem}.ort", f"{path.stem}.required_operators.config"
+        (path.parent / graph).write_bytes(
+            ort_file.sorted_bytes((Path(folder) / graph).read_bytes())
+        )
+        # It names the folder that it was made in.
+        told = (Path(folder) / needed).read_text(encoding="utf-8").replace(f"{folder}/", "")
+        (path.parent / needed).write_text(told, encoding="utf-8")
+    return graph, needed

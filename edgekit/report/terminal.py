@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -28,40 +28,16 @@ from edgekit.domain import (
 )
 from edgekit.pipeline import Built, Inspection
 from edgekit.report import documents
+from edgekit.report.layout import count, milliseconds, new_table, size
 from edgekit.report.text import printable
 
 HEAVIEST = 10
-_WIDTH = 100
 _MARKS = {Outcome.CHOSEN: "chosen", Outcome.REJECTED: "rejected", Outcome.FAILED: "failed"}
-_KIB, _STEP = 1024.0, 1000.0
-
-
-def size(value: float) -> str:
-    """Bytes in binary units: ``297.6 KiB``."""
-    for unit in ("B", "KiB", "MiB"):
-        if value < _KIB:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= _KIB
-    return f"{value:.2f} GiB"
-
-
-def count(value: float) -> str:
-    """A count with its magnitude: ``40.6 M``."""
-    for unit in ("", " k", " M"):
-        if value < _STEP:
-            return f"{value:.0f}" if unit == "" else f"{value:.1f}{unit}"
-        value /= _STEP
-    return f"{value:.2f} G"
-
-
-def milliseconds(value: float) -> str:
-    """Three figures: ``0.347 ms``."""
-    return f"{value:.3g} ms"
 
 
 def devices(profiles: Iterable[DeviceProfile]) -> RenderableType:
     """One line for each device."""
-    table = _table("device", "what", "cores", "memory", "accelerators", "formats")
+    table = new_table("device", "what", "cores", "memory", "accelerators", "formats")
     for profile in profiles:
         table.add_row(
             profile.name,
@@ -76,7 +52,7 @@ def devices(profiles: Iterable[DeviceProfile]) -> RenderableType:
 
 def device(profile: DeviceProfile) -> RenderableType:
     """All of one profile, with where its numbers are from."""
-    table = _table("", profile.title, header=False)
+    table = new_table("", profile.title, header=False)
     for cluster in profile.cpu.clusters:
         names = " ".join(e.value for e in cluster.extensions)
         table.add_row(
@@ -113,7 +89,7 @@ def _throughput(tops: object) -> str:
 def inspection(seen: Inspection) -> RenderableType:
     """A model at a glance, its heaviest layers, and what the clean-up did to it."""
     found = seen.summary
-    head = _table("", found.name, header=False)
+    head = new_table("", found.name, header=False)
     for what, tensors in (("input", found.inputs), ("output", found.outputs)):
         for spec in tensors:
             head.add_row(what, f"{spec.name} {list(spec.shape)} {spec.dtype}")
@@ -124,7 +100,7 @@ def inspection(seen: Inspection) -> RenderableType:
     head.add_row("opset", f"{found.opset}{', already quantized' if found.quantized else ''}")
     for note in seen.notes:
         head.add_row("changed", note)
-    layers = _table("layer", "operator", "output", "MACs", "share", "weights")
+    layers = new_table("layer", "operator", "output", "MACs", "share", "weights")
     for node in sorted(found.nodes, key=lambda n: -n.macs)[:HEAVIEST]:
         if node.macs:
             layers.add_row(
@@ -140,7 +116,7 @@ def inspection(seen: Inspection) -> RenderableType:
 
 def _clean_up(seen: Inspection) -> tuple[RenderableType, ...]:
     """The graph before and after, and the passes that changed it or were dropped."""
-    sizes = _table("", "as written", "cleaned up")
+    sizes = new_table("", "as written", "cleaned up")
     before, after = seen.written, seen.cleaned
     sizes.add_row("nodes", str(before.nodes), str(after.nodes))
     sizes.add_row("transposes", str(before.transposes), str(after.transposes))
@@ -160,7 +136,7 @@ def _obstacles(seen: Inspection) -> Iterator[RenderableType]:
             yield Text(f"\n{target.value}: every operator is known to be taken.")
             continue
         yield Text(f"\n{target.value}: not known to be taken")
-        table = _table("layer", "operator", "found", "what could be done")
+        table = new_table("layer", "operator", "found", "what could be done")
         for one in found:
             table.add_row(
                 one.node, f"{one.operator} ({one.type})", one.why, "; ".join(one.remedies)
@@ -170,7 +146,7 @@ def _obstacles(seen: Inspection) -> Iterator[RenderableType]:
 
 def calibrated(found: Calibration, path: Path) -> RenderableType:
     """How well each precision of each runtime is known now."""
-    table = _table("runtime", "precision", "networks", "within 10 %", "nine in ten within")
+    table = new_table("runtime", "precision", "networks", "within 10 %", "nine in ten within")
     for format_, runtime in found.runtimes.items():
         for precision, rates in runtime.rates.items():
             low, high = rates.spread
@@ -207,7 +183,7 @@ def _listed(lines: Iterable[str]) -> RenderableType:
 
 
 def _candidates(made: Plan, explanation: Explanation) -> RenderableType:
-    table = _table("", "recipe", "latency", "memory", "size", "energy", "time, size")
+    table = new_table("", "recipe", "latency", "memory", "size", "energy", "time, size")
     against = ["", *(f"{a.latency:.3g} x, {a.size:.3g} x" for a in explanation.alternatives)]
     for index, (candidate, ratio) in enumerate(zip(made.candidates, against, strict=False), 1):
         p = candidate.prediction
@@ -224,7 +200,7 @@ def _candidates(made: Plan, explanation: Explanation) -> RenderableType:
 
 
 def _layers(explanation: Explanation) -> RenderableType:
-    table = _table("layer", "operator", "time", "share", "weights", "share")
+    table = new_table("layer", "operator", "time", "share", "weights", "share")
     for layer in explanation.layers:
         table.add_row(
             layer.name,
@@ -248,7 +224,7 @@ def _memory(split: MemorySplit) -> str:
 def _ruled_out(made: Plan) -> tuple[RenderableType, ...]:
     if not made.rejected:
         return (Text("Nothing was ruled out."),)
-    table = _table("ruled out", "latency", "size", "why")
+    table = new_table("ruled out", "latency", "size", "why")
     for rejection in made.rejected:
         p = rejection.prediction
         figures = (milliseconds(p.latency_ms.mid), size(p.size_bytes.mid)) if p else ("-", "-")
@@ -259,7 +235,7 @@ def _ruled_out(made: Plan) -> tuple[RenderableType, ...]:
 def built(made: Built) -> RenderableType:
     """A finished build: what was made, and how it was proven."""
     manifest, artifact = made.manifest, made.manifest.artifact
-    table = _table("", "", header=False)
+    table = new_table("", "", header=False)
     table.add_row("bundle", str(made.path))
     table.add_row("recipe", manifest.recipe.label)
     table.add_row("artifact", f"{artifact.path}, {size(artifact.size_bytes)}")
@@ -303,7 +279,7 @@ def compressed(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 def sensitivity(manifest: Manifest) -> RenderableType:
     """What nodes cost in int8, the costliest first."""
-    table = _table("node", "alone in int8: of the outputs' variance lost", "")
+    table = new_table("node", "alone in int8: of the outputs' variance lost", "")
     for cost in manifest.sensitivity[:HEAVIEST]:
         kept = "in float" if cost.name in manifest.recipe.float_nodes else ""
         table.add_row(cost.name, f"{cost.error:.2g}" if cost.error < 1 else "all", kept)
@@ -312,7 +288,7 @@ def sensitivity(manifest: Manifest) -> RenderableType:
 
 def contest(entrants: Sequence[Measured]) -> RenderableType:
     """The candidates that were measured in turn: predicted beside measured."""
-    table = _table(f"measured on {entrants[0].target}", "predicted", "measured", "size", "")
+    table = new_table(f"measured on {entrants[0].target}", "predicted", "measured", "size", "")
     for entrant in entrants:
         took = entrant.latency_ms
         table.add_row(
@@ -327,7 +303,7 @@ def contest(entrants: Sequence[Measured]) -> RenderableType:
 
 def attempts(tried: Sequence[Attempt]) -> RenderableType:
     """What was tried before, and why it was not taken."""
-    table = _table("tried before", "", "why not")
+    table = new_table("tried before", "", "why not")
     for attempt in tried:
         table.add_row(attempt.recipe.label, _MARKS[attempt.outcome], attempt.reason)
     return table
@@ -395,7 +371,7 @@ def measured(document: Mapping[str, Any]) -> RenderableType:
     latency, device_ = document["latency_ms"], document["device"]
     low, high = latency["interval_p50"]
     runtime, golden = document["runtime"], document["golden"]
-    table = _table("", document["target"], header=False)
+    table = new_table("", document["target"], header=False)
     machine, threads = device_["machine"], document["threads"]
     table.add_row("device", f"{device_['cpu_model']}, {device_['cores']} cores, {machine}")
     table.add_row("runtime", f"{runtime['name']} {runtime['version']}, threads {threads}")
@@ -435,39 +411,11 @@ def _placement(placement: Mapping[str, Any]) -> str:
 
 def tools(rows: Iterable[tuple[str, str, str, str]]) -> RenderableType:
     """The tools that edgekit runs in environments of their own."""
-    table = _table("tool", "version", "what it does", "environment")
+    table = new_table("tool", "version", "what it does", "environment")
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def show(renderable: RenderableType) -> None:
-    """Print to standard output; where nobody watches, as plain text of a fixed width."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    if console.is_terminal:
-        console.print(renderable)
-        return
-    plain = Console(highlight=False, markup=False, emoji=False, width=_WIDTH, color_system=None)
-    with plain.capture() as captured:
-        plain.print(renderable)
-    lines = [line.rstrip() for line in captured.get().splitlines()]
-    console.file.write("\n".join(lines).strip("\n") + "\n")
-
-
 def _span(value: Range) -> str:
     return f"{value.mid:.3g} ({value.low:.2g} to {value.high:.2g})"
-
-
-class _Rows(Table):
-    """A table whose cells are shown as they are: no markup, no control characters."""
-
-    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
-        plain = (Text(printable(c)) if isinstance(c, str) else c for c in cells)
-        super().add_row(*plain, **options)
-
-
-def _table(*columns: str, header: bool = True) -> Table:
-    table = _Rows(box=box.SIMPLE_HEAD, show_header=header, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import structs
 
 from edgekit import fingerprint, store
+from edgekit.content import content
 from edgekit.sources import readers
-from edgekit.sources.content import content
 from edgekit.sources.model import Shapes, SourceModel
 from edgekit.toolchain.environments import TOOLS
 

@@ -106,6 +106,9 @@ class FormatContract:
         if not artifact.parts:
             content = (folder / artifact.path).read_bytes()
             assert artifact.sha256 == hashlib.sha256(content).hexdigest()
+        counted = FORMATS[self.format].operators(folder / artifact.path)
+        convolutions = [n for name, n in counted.items() if "conv" in name.lower()]
+        assert sum(convolutions) == 2, counted
         assert [b.source.name for b in artifact.inputs] == ["image"]
         assert [b.source.name for b in artifact.outputs] == ["logits"]
 
