@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,10 @@ def _litert(source: Path, destination: Path, samples: Iterator[Sample]) -> None:
     signature, model = litert_quantizer.modern(source)
     quantizer = Quantizer(model)
     quantizer.load_quantization_recipe(recipe.static_wi8_ai8())
-    found = quantizer.calibrate({signature: list(samples)})
-    destination.write_bytes(bytes(quantizer.quantize(found).quantized_model))
+    # The tool prints; standard output is for the measurement.
+    with redirect_stdout(sys.stderr):
+        found = quantizer.calibrate({signature: list(samples)})
+        destination.write_bytes(bytes(quantizer.quantize(found).quantized_model))
 
 
 def _onnxruntime(source: Path, destination: Path, samples: Iterator[Sample]) -> None:
