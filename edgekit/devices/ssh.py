@@ -26,7 +26,7 @@ from edgekit.devices.output import clean
 from edgekit.devices.ssh_connection import UNRESPONSIVE_S, Connection
 from edgekit.devices.transport import Completed, FileFacts, Progress, Stream
 from edgekit.domain import Target
-from edgekit.errors import ConnectionFailed, DeviceError, EdgekitError
+from edgekit.errors import ConnectionFailed, ConnectionLost, DeviceError, EdgekitError
 
 OPERATION_S = 30.0
 """How long one request (opening a channel, a step of SFTP) may go unanswered."""
@@ -34,12 +34,17 @@ OPERATION_S = 30.0
 # 32,768 bytes and their header would not fit one packet.
 _WRITE_BYTES = 32_000
 _READ_BYTES = 65_536
+WINDOW_BYTES = 2 * 1024 * 1024
+"""OpenSSH's window: as much is under way, unanswered, at most. A cut push sends no more again."""
+
 _READ_AHEAD = 64
 _MAX_LISTING = 100_000
 _REMOVE = '[ -L "$1" ] || [ ! -e "$1" ] || chmod -R u+w "$1"; rm -rf "$1"'
 _SYNC = 'sync "$1" 2>/dev/null || sync'
 _DF_ROW = re.compile(r"\s\d+\s+-?\d+\s+(-?\d+)\s+\d+%\s")
 _LOST = (OSError, EOFError, paramiko.SSHException)
+# What paramiko says of a channel when it has closed that, and not yet marked the rest as lost.
+_CLOSED = "Socket is closed"
 _SIGNAL = re.compile(r"[A-Z0-9]{1,12}")
 
 
@@ -262,17 +267,18 @@ class SshTransport:
             raise
         except TimeoutError as error:
             self._drop_session()
-            raise ConnectionFailed(
+            raise ConnectionLost(
                 f"{self._target}: {failure}: no answer within {OPERATION_S:g} s"
             ) from error
         except OSError as error:
-            if not self._connection.is_alive:
+            if not self._connection.is_alive or str(error) == _CLOSED:
+                self._drop_session()
                 raise self._connection.lost(doing) from error
             reason = clean(error.strerror or str(error))
             raise DeviceError(f"{self._target}: {failure}: {reason}") from error
         except (EOFError, paramiko.SSHException, SFTPError, ValueError) as error:
             self._drop_session()
-            if not self._connection.is_alive:
+            if not self._connection.is_alive or isinstance(error, EOFError):
                 raise self._connection.lost(doing) from error
             raise ConnectionFailed(f"{self._target}: {failure}: {clean(str(error))}") from error
 

@@ -18,9 +18,9 @@ from edgekit.devices.hostkeys import HostKey, KnownHosts
 from edgekit.devices.output import clean
 from edgekit.devices.ssh_config import Endpoint
 from edgekit.domain import Target
-from edgekit.errors import ConnectionFailed
+from edgekit.errors import ConnectionFailed, ConnectionLost
 
-UNRESPONSIVE_S = 15.0
+UNRESPONSIVE_S = 4.0
 """A device that says nothing for so long, though asked to, is given up."""
 
 _LIFE_SIGNS = 10
@@ -89,12 +89,12 @@ class Connection:
     def is_alive(self) -> bool:
         return bool(self.transport.is_active())
 
-    def lost(self, doing: str) -> ConnectionFailed:
+    def lost(self, doing: str) -> ConnectionLost:
         """The error that says that, and as far as known why, the connection ended."""
         why = "the connection was lost"
         if self._silent:
             why = f"the device did not answer for {self._unresponsive_s:g} s"
-        return ConnectionFailed(
+        return ConnectionLost(
             f"{self._endpoint}: {why} while {doing}", "check the device and the network, and retry"
         )
 
