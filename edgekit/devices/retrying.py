@@ -17,8 +17,8 @@ def persistent[Done](
 ) -> Done:
     """Do ``work``, which connects; do it again when a connection was lost, after a pause.
 
-    A device that could never be reached is not waited for: its address may be wrong. Once it
-    was, being out of reach is part of the same trouble.
+    A device that never answered is not waited for: its address may be wrong. Once it did,
+    being out of reach is part of the same trouble.
 
     Args:
         work: may be done again from the start.

@@ -281,6 +281,11 @@ class SshTransport:
             if not self._connection.is_alive or isinstance(error, EOFError):
                 raise self._connection.lost(doing) from error
             raise ConnectionFailed(f"{self._target}: {failure}: {clean(str(error))}") from error
+        except Exception as error:
+            # Whatever ended paramiko's thread is raised here, too: a damaged packet, or nonsense.
+            if self._connection.is_alive:
+                raise
+            raise self._connection.lost(doing) from error
 
 
 class _Pipes:

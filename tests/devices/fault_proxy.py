@@ -214,6 +214,10 @@ class FaultProxy:
     def freeze(self) -> None:
         """Nothing passes any more, of what is open and of what is opened from now on."""
         self._is_down = True
+        self.freeze_open()
+
+    def freeze_open(self) -> None:
+        """Nothing passes any more over the connections that are open."""
         self._each(lambda connection: connection.flowing.clear())
 
     def thaw(self) -> None:
