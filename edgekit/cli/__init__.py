@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from edgekit.report import terminal
 
             terminal.show(render())
+        return int(document.get("exit_code", 0))
     except EdgekitError as error:
         if verbose:
             _traceback()

@@ -12,8 +12,8 @@ import msgspec
 from edgekit import bundle, calibrations, pipeline, profiles, store
 from edgekit.cli import interfaces
 from edgekit.cli.progress import stages
-from edgekit.domain import DeviceProfile, Format, Goal, Prefer
-from edgekit.errors import DataError, UsageError
+from edgekit.domain import BenchmarkResult, DeviceProfile, Format, Goal, Prefer
+from edgekit.errors import DataError, InputError, UsageError
 from edgekit.planning import Choice
 from edgekit.report import documents, terminal
 from edgekit.toolchain import environments
@@ -165,10 +165,20 @@ def bench(arguments: Namespace) -> Output:
             accept_new=arguments.accept_new,
             on_stage=on_stage,
         )
-    if arguments.output:
-        benchmarking.save(result, arguments.output)
-    document = benchmarking.as_json(result)
+    document = benchmarking.as_json(result) | _saved(result, arguments.output)
     return document, partial(terminal.measured, document)
+
+
+def _saved(result: BenchmarkResult, path: Path | None) -> Document:
+    """Save a result; that this fails is said beside the result, which is not lost for it."""
+    from edgekit import benchmarking
+
+    try:
+        if path:
+            benchmarking.save(result, path)
+    except InputError as error:
+        return {**documents.error(error), "exit_code": error.exit_code}
+    return {}
 
 
 def compare(arguments: Namespace) -> Output:
