@@ -115,7 +115,12 @@ class SshTransport:
             out.truncate(offset)
             out.seek(offset)
             file.seek(offset)
-            _send(file, out, progress)
+            try:
+                _send(file, out, progress)
+            except (KeyboardInterrupt, SystemExit):
+                # Half a request may be on its way: the server would wait for its other half.
+                self._drop_session()
+                raise
             self._fsync(sftp, out, path)
 
     def get(self, path: str, destination: Path) -> None:

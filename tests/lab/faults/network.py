@@ -27,8 +27,6 @@ from tests.factories import make_bundle
 from tests.runtime_stubs.harness import processes_of
 from tests.sshd import Sshd
 
-pytestmark = pytest.mark.lab
-
 _BYTES = 4_000_000
 _SETTINGS = Settings(runs=1, seconds=20, warmup_seconds=0, processes=1)
 

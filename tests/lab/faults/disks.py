@@ -19,11 +19,10 @@ from edgekit.errors import DeviceError
 from tests.cli.conftest import Edgekit, edgekit
 from tests.devices.test_bad_network import is_whole
 from tests.factories import make_bundle
-from tests.lab.disks import Ext4, tmpfs
-from tests.lab.test_bad_network import Counted
+from tests.lab.faults.mounts import Ext4, tmpfs
+from tests.lab.faults.network import Counted
 from tests.sshd import Sshd
 
-pytestmark = pytest.mark.lab
 __all__ = ["edgekit"]
 
 CUTS = 100
