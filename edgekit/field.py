@@ -10,6 +10,7 @@ import msgspec
 
 from edgekit import benchmarking, bundle
 from edgekit.benchmarking import Settings
+from edgekit.bundle import Bundle
 from edgekit.devices import Transport, connect, parse
 from edgekit.devices.probe import choose, probe
 from edgekit.devices.push import push as push_bundle
@@ -24,7 +25,7 @@ _STEPS = 10
 
 
 def push(
-    path: Path,
+    path: Path | Bundle,
     on: str,
     *,
     accept_new: bool = False,
@@ -34,7 +35,7 @@ def push(
     """Put a bundle on a device, verified there; nothing is sent that is there already.
 
     Args:
-        path: the bundle.
+        path: the bundle, or an open one.
         on: ``local[:/folder]`` or ``ssh://[user@]host[:port][/folder]``.
         accept_new: record the key of a host seen for the first time.
         retries: how often to connect again, and go on, when the connection is lost.
@@ -52,12 +53,12 @@ def push(
         with connect(target, accept_new=accept_new) as transport:
             return _pushed(transport, opened, sent)
 
-    with bundle.opened(path) as opened:
+    with _opened(path) as opened:
         return persistent(attempt, retries, lambda why: on_stage("connect", why))
 
 
 def measure(
-    path: Path,
+    path: Path | Bundle,
     on: str,
     settings: Settings,
     *,
@@ -69,7 +70,7 @@ def measure(
     """Push a bundle, compare its golden vectors on the device, and measure it.
 
     Args:
-        path: the bundle.
+        path: the bundle, or an open one.
         on: where; see ``push``.
         settings: how to measure.
         python: the Python to use on the device; ``None``: the first that has the runtime.
@@ -107,7 +108,7 @@ def facts(on: str, *, accept_new: bool = False) -> tuple[DeviceFacts, ...]:
 
 @contextmanager
 def visiting(
-    path: Path,
+    path: Path | Bundle,
     on: str,
     *,
     python: str | None = None,
@@ -119,7 +120,7 @@ def visiting(
     Args and errors as ``measure``; what is yielded measures once.
     """
     target = parse(on)
-    with bundle.opened(path) as opened:
+    with _opened(path) as opened:
         _check_runner(opened)
         on_stage("connect", str(target))
         with connect(target, accept_new=accept_new) as transport:
@@ -143,7 +144,17 @@ def visiting(
             yield visit
 
 
-def _check_runner(opened: bundle.Bundle) -> None:
+@contextmanager
+def _opened(path: Path | Bundle) -> Iterator[Bundle]:
+    """Open a bundle, unless it is open already: then it is verified, too."""
+    if isinstance(path, Bundle):
+        yield path
+    else:
+        with bundle.opened(path) as opened:
+            yield opened
+
+
+def _check_runner(opened: Bundle) -> None:
     """Whether the runner can run the bundle's artifact anywhere."""
     manifest = opened.manifest
     if not manifest.runtimes:
@@ -192,7 +203,7 @@ class _Sent:
             self._on_stage("push", f"{self.bytes / 1e6:.2f} of {self.total_bytes / 1e6:.2f} MB")
 
 
-def _pushed(transport: Transport, opened: bundle.Bundle, sent: _Sent) -> Deployment:
+def _pushed(transport: Transport, opened: Bundle, sent: _Sent) -> Deployment:
     """Push; what earlier attempts sent counts, too."""
     sent.begin(sum((opened.root / name).stat().st_size for name in opened.files))
     deployment = push_bundle(transport, opened, sent.count)
