@@ -31,6 +31,14 @@ while [ ! -d "$d" ]; do d=$(dirname "$d"); done
 f=$d/.edgekit-$$
 : > "$f" && rm -f "$f"
 """
+# One command, not one for each: on a line with delay every command takes three round trips. The
+# folder itself stays writable: one that is not cannot be moved.
+_SETTLE = """top=$1
+shift
+chmod -R a=rX "$top" && chmod 0700 "$top" || exit 1
+for folder; do sync "$folder" 2>/dev/null || sync || exit 1; done
+"""
+_SYNC_S = 300.0
 _log = logging.getLogger(__name__)
 
 
@@ -265,14 +273,10 @@ class _Push:
     def _publish(self, staging: str) -> None:
         """Make a verified folder read-only, durable and visible, in this order."""
         purpose = "make the bundle read-only"
-        for batch in digests.batches(posixpath.join(staging, name) for name in self._sizes):
-            self._run(["chmod", "0444", *batch], purpose)
         # The innermost first: a folder is durable when what it names is.
         folders = [posixpath.join(staging, folder) for folder in reversed(self._folders)]
-        if folders:
-            self._run(["chmod", "0555", *folders], purpose)
-        for folder in (*folders, staging):
-            self._transport.sync(folder)
+        for batch in digests.batches((*folders, staging)):
+            self._run(["sh", "-c", _SETTLE, "sh", staging, *batch], purpose, _SYNC_S)
         try:
             self._move(staging, self.home)
         except _Stolen:
@@ -307,8 +311,8 @@ class _Push:
         except (ValueError, IndexError) as error:
             raise self._error(f"`date +%s` said {clean(said)!r}") from error
 
-    def _run(self, argv: list[str], purpose: str) -> str:
-        done = self._transport.run(argv)
+    def _run(self, argv: list[str], purpose: str, timeout_s: float = 30.0) -> str:
+        done = self._transport.run(argv, timeout_s=timeout_s)
         if not done.ok:
             reason = clean(done.stderr) or f"{argv[0]} ended with {done.signal or done.exit_status}"
             raise self._error(f"cannot {purpose}: {reason}")

@@ -141,10 +141,12 @@ def test_the_power_fails_before_every_request(disk: Ext4, old: Bundle, bundle: B
 def test_the_power_fails_at_any_time(disk: Ext4, old: Bundle, bundle: Bundle) -> None:
     """A hundred times; what was reported as pushed is there afterwards."""
     chance = random.Random(11)
+    prepared(disk, old)
+    takes_s = push(local(disk), bundle).elapsed_s
     reported = 0
     for _ in range(CUTS):
         work = prepared(disk, old)
-        timer = threading.Timer(chance.uniform(0, 0.12), disk.cut)
+        timer = threading.Timer(chance.uniform(0, 1.5 * takes_s), disk.cut)
         timer.start()
         done = has_succeeded(local(disk), bundle)
         timer.cancel()
