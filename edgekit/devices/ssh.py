@@ -112,7 +112,8 @@ class SshTransport:
         ):
             if offset and (size := out.stat().st_size) < offset:
                 raise DeviceError(f"cannot extend {path} at {offset}: it is {size} bytes")
-            out.truncate(offset)
+            if offset:
+                out.truncate(offset)
             out.seek(offset)
             file.seek(offset)
             try:

@@ -35,6 +35,13 @@ from tests.sshd import Sshd
 __all__ = ["contents", "model"]
 
 _QUICK = Settings(runs=3, seconds=0.1, warmup_seconds=0, processes=1)
+# Tests that run in the background inherit that Ctrl-C is ignored.
+_CLIENT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from edgekit.cli import main
+sys.exit(main())
+"""
 _MEMORY = Path("/sys/fs/cgroup/memory")
 
 
@@ -45,7 +52,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 def started(*words: object, before: str = "") -> subprocess.Popen[str]:
     """The command line as a person starts it."""
-    argv = [sys.executable, "-m", "edgekit", *map(str, words)]
+    argv = [sys.executable, "-c", _CLIENT, *map(str, words)]
     if before:
         argv = ["sh", "-c", f'{before}; exec "$@"', "sh", *argv]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
