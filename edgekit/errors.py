@@ -109,6 +109,10 @@ class ConnectionFailed(DeviceError):
     kind = "connection"
 
 
+class ConnectionLost(ConnectionFailed):
+    """An open connection broke: trying again may well succeed, and a push goes on where it was."""
+
+
 class HostKeyError(DeviceError):
     """The host key is unknown, changed or revoked: nothing was sent."""
 

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from edgekit import benchmarking, bundle
 from edgekit.benchmarking import Settings
+from edgekit.bundle import Bundle
 from edgekit.devices import Transport, connect, parse
 from edgekit.devices.probe import choose, probe
 from edgekit.devices.push import push as push_bundle
+from edgekit.devices.retrying import RETRIES, persistent
 from edgekit.domain import BenchmarkResult, Deployment, DeviceFacts, Format, Manifest, coreml
 from edgekit.errors import DeviceRuntimeMissing, UsageError
 from edgekit.observer import OnStage, silent
@@ -21,18 +25,20 @@ _STEPS = 10
 
 
 def push(
-    path: Path,
+    path: Path | Bundle,
     on: str,
     *,
     accept_new: bool = False,
+    retries: int = RETRIES,
     on_stage: OnStage = silent,
 ) -> Deployment:
     """Put a bundle on a device, verified there; nothing is sent that is there already.
 
     Args:
-        path: the bundle.
+        path: the bundle, or an open one.
         on: ``local[:/folder]`` or ``ssh://[user@]host[:port][/folder]``.
         accept_new: record the key of a host seen for the first time.
+        retries: how often to connect again, and go on, when the connection is lost.
         on_stage: told the stages as they begin.
 
     Raises:
@@ -40,29 +46,36 @@ def push(
         DeviceError: the device or the connection failed; nothing half-pushed is visible there.
     """
     target = parse(on)
-    with bundle.opened(path) as opened:
+    sent = _Sent(on_stage)
+
+    def attempt() -> Deployment:
         on_stage("connect", str(target))
         with connect(target, accept_new=accept_new) as transport:
-            return _pushed(transport, opened, on_stage)
+            return _pushed(transport, opened, sent)
+
+    with _opened(path) as opened:
+        return persistent(attempt, retries, lambda why: on_stage("connect", why))
 
 
 def measure(
-    path: Path,
+    path: Path | Bundle,
     on: str,
     settings: Settings,
     *,
     python: str | None = None,
     accept_new: bool = False,
+    retries: int = RETRIES,
     on_stage: OnStage = silent,
 ) -> BenchmarkResult:
     """Push a bundle, compare its golden vectors on the device, and measure it.
 
     Args:
-        path: the bundle.
+        path: the bundle, or an open one.
         on: where; see ``push``.
         settings: how to measure.
         python: the Python to use on the device; ``None``: the first that has the runtime.
         accept_new: record the key of a host seen for the first time.
+        retries: how often to connect and measure anew when the connection is lost.
         on_stage: told the stages as they begin.
 
     Raises:
@@ -71,8 +84,12 @@ def measure(
         GoldenMismatch: the device computes something else; there are no figures.
         DeviceError: the device, the connection or the runner failed.
     """
-    with visiting(path, on, python=python, accept_new=accept_new, on_stage=on_stage) as visit:
-        return visit(settings)
+
+    def attempt() -> BenchmarkResult:
+        with visiting(path, on, python=python, accept_new=accept_new, on_stage=on_stage) as visit:
+            return visit(settings)
+
+    return persistent(attempt, retries, lambda why: on_stage("connect", why))
 
 
 def facts(on: str, *, accept_new: bool = False) -> tuple[DeviceFacts, ...]:
@@ -91,7 +108,7 @@ def facts(on: str, *, accept_new: bool = False) -> tuple[DeviceFacts, ...]:
 
 @contextmanager
 def visiting(
-    path: Path,
+    path: Path | Bundle,
     on: str,
     *,
     python: str | None = None,
@@ -103,13 +120,13 @@ def visiting(
     Args and errors as ``measure``; what is yielded measures once.
     """
     target = parse(on)
-    with bundle.opened(path) as opened:
+    with _opened(path) as opened:
         _check_runner(opened)
         on_stage("connect", str(target))
         with connect(target, accept_new=accept_new) as transport:
             on_stage("probe", str(target))
             facts, runtime = choose(probe(transport, python=python), _wanted(opened.manifest))
-            deployment = _pushed(transport, opened, on_stage)
+            deployment = _pushed(transport, opened, _Sent(on_stage))
 
             def visit(settings: Settings) -> BenchmarkResult:
                 _check_settings(opened.manifest, settings)
@@ -127,7 +144,17 @@ def visiting(
             yield visit
 
 
-def _check_runner(opened: bundle.Bundle) -> None:
+@contextmanager
+def _opened(path: Path | Bundle) -> Iterator[Bundle]:
+    """Open a bundle, unless it is open already: then it is verified, too."""
+    if isinstance(path, Bundle):
+        yield path
+    else:
+        with bundle.opened(path) as opened:
+            yield opened
+
+
+def _check_runner(opened: Bundle) -> None:
     """Whether the runner can run the bundle's artifact anywhere."""
     manifest = opened.manifest
     if not manifest.runtimes:
@@ -156,17 +183,29 @@ def _check_settings(manifest: Manifest, settings: Settings) -> None:
             )
 
 
-def _pushed(transport: Transport, opened: bundle.Bundle, on_stage: OnStage) -> Deployment:
-    """Push, telling every tenth of the way."""
-    total = sum((opened.root / name).stat().st_size for name in opened.files)
-    sent, told = 0, 0
+class _Sent:
+    """The bytes that a push has sent, in all its attempts; every tenth of the way is told."""
 
-    def progress(count: int) -> None:
-        nonlocal sent, told
-        sent += count
-        if sent * _STEPS // total > told:
-            told = sent * _STEPS // total
-            on_stage("push", f"{sent / 1e6:.2f} of {total / 1e6:.2f} MB")
+    def __init__(self, on_stage: OnStage) -> None:
+        self._on_stage = on_stage
+        self._told = 0
+        self.total_bytes = 0
+        self.bytes = 0
 
-    on_stage("push", f"{total / 1e6:.2f} MB, less what is there already")
-    return push_bundle(transport, opened, progress)
+    def begin(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self._on_stage("push", f"{total_bytes / 1e6:.2f} MB, less what is there already")
+
+    def count(self, sent: int) -> None:
+        self.bytes += sent
+        if self.bytes * _STEPS // self.total_bytes > self._told:
+            self._told = self.bytes * _STEPS // self.total_bytes
+            self._on_stage("push", f"{self.bytes / 1e6:.2f} of {self.total_bytes / 1e6:.2f} MB")
+
+
+def _pushed(transport: Transport, opened: Bundle, sent: _Sent) -> Deployment:
+    """Push; what earlier attempts sent counts, too."""
+    sent.begin(sum((opened.root / name).stat().st_size for name in opened.files))
+    deployment = push_bundle(transport, opened, sent.count)
+    skipped = max(0, sent.total_bytes - sent.bytes)
+    return msgspec.structs.replace(deployment, pushed_bytes=sent.bytes, skipped_bytes=skipped)

@@ -36,7 +36,7 @@ class Sshd:
         home: the client's home folder, where its key and known_hosts go.
         path_env: ``PATH`` of the commands it runs: chooses the device's python. Their
             ``HOME`` is ``device_home``, where a ``.bashrc`` may lie.
-        extra: further lines of sshd_config.
+        extra: further lines of sshd_config; they replace what is said here on the same matter.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Sshd:
         return _descendants(self.pid)
 
     def _configuration(self) -> list[str]:
-        return [
+        lines = [
             f"Port {self.port}",
             "ListenAddress 127.0.0.1",
             f"HostKey {self.host_key}",
@@ -135,9 +135,10 @@ class Sshd:
             "LogLevel VERBOSE",
             # A home of its own, so that nobody's .bashrc takes part in the tests.
             f'SetEnv "PATH={self._path_env}" "HOME={self.device_home}"',
-            *self._extra,
-            *([] if any("Subsystem" in line for line in self._extra) else _SFTP),
+            "Subsystem sftp internal-sftp",
         ]
+        said = {line.split()[0].lstrip("#") for line in self._extra}
+        return [*(line for line in lines if line.split()[0] not in said), *self._extra]
 
     def _await_banner(self) -> None:
         deadline = time.monotonic() + 10
@@ -149,9 +150,6 @@ class Sshd:
             except OSError:
                 time.sleep(0.02)
         raise RuntimeError(f"sshd did not start: {self.log.read_text()}")
-
-
-_SFTP = ["Subsystem sftp internal-sftp"]
 
 
 def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> None:

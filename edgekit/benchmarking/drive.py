@@ -26,6 +26,7 @@ from edgekit.domain import (
     ProcessSamples,
 )
 from edgekit.errors import (
+    ConnectionLost,
     DeviceError,
     DeviceRuntimeMissing,
     GoldenMismatch,
@@ -47,6 +48,8 @@ _SPARE_S = 900.0
 # The runner has to notice a hang first: it knows what hung, this side only that it took long.
 _GRACE_S = 30.0
 _SHOWN = 2000
+# The runner's status when the signs of life stopped coming.
+_ABANDONED = 75
 _ERRORS: dict[str, type[DeviceError]] = {
     "golden": GoldenMismatch,
     "runtime-missing": DeviceRuntimeMissing,
@@ -145,6 +148,7 @@ def benchmark(
     visit = _Visit(deployment.target, settings, on_progress)
     timeout_s = settings.limit_s + _LOCK_WAIT_S + _GRACE_S
     with transport.stream(argv, timeout_s=timeout_s) as stream:
+        stream.beat()
         visit.follow(stream.lines())
         visit.check_end(stream.completed())
     return visit.result(bundle, deployment, facts, threads)
@@ -212,6 +216,11 @@ class _Visit:
         complete = self._memory and self._environment and self._done
         if complete and completed.ok and len(self._processes) == self._settings.processes:
             return
+        if completed.exit_status == _ABANDONED:
+            raise ConnectionLost(
+                f"{self._target}: the runner had not heard from this side for long, and ended",
+                "a machine that sleeps cannot measure another; measure again",
+            )
         how = completed.signal or f"status {completed.exit_status}"
         said = clean(completed.stderr, _SHOWN) or "it said nothing"
         raise RunnerFailed(f"{self._target}: the runner ended early, with {how}: {said}")

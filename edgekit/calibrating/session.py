@@ -354,6 +354,7 @@ class _Visit:
     def _said(self, argv: Sequence[str], timeout_s: float) -> list[events.Event]:
         """All that the runner says until it ends, and that it ended well."""
         with self._transport.stream(argv, timeout_s=timeout_s) as stream:
+            stream.beat()
             said = [events.decode(line) for line in stream.lines()]
             ended = stream.completed()
         failed = next((event for event in said if isinstance(event, events.Error)), None)

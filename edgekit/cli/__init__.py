@@ -73,7 +73,8 @@ def _run(arguments: Namespace) -> tuple[object, Callable[[], RenderableType], in
         return projects.COMMANDS[arguments.command](arguments)
     from edgekit.cli import commands
 
-    return *commands.COMMANDS[arguments.command](arguments), 0
+    document, render = commands.COMMANDS[arguments.command](arguments)
+    return document, render, int(document.get("exit_code", 0))
 
 
 def _tidy_up_when_ended() -> None:

@@ -234,12 +234,12 @@ def _check(command: Parser) -> None:
 
 def _push(command: Parser) -> None:
     _bundle(command)
-    _target(command)
+    _targets(command)
 
 
 def _bench(command: Parser) -> None:
     _bundle(command)
-    _target(command)
+    _targets(command)
     how = command.add_argument_group("measuring")
     how.add_argument("--runs", type=int, default=50, help="at least, per process (50)")
     how.add_argument("--seconds", type=float, default=1.0, help="at least, per process (1)")
@@ -256,7 +256,9 @@ def _bench(command: Parser) -> None:
         help="the iPhone attached to that Mac, by name or identifier; `any` for the only one",
     )  # fmt: skip
     command.add_argument("--device-python", metavar="PATH", help="the Python to use there")
-    command.add_argument("-o", "--output", type=_path, metavar="RESULT.json")
+    command.add_argument(
+        "-o", "--output", type=_path, metavar="RESULT.json", help="a folder for several devices"
+    )
 
 
 def _compare(command: Parser) -> None:
@@ -408,3 +410,26 @@ def _target(
     command.add_argument(
         "--accept-new", action="store_true", help="record the key of a host seen for the first time"
     )
+
+
+def _targets(command: Parser) -> None:
+    """One target, or many."""
+    command.add_argument(
+        "--on", action="append", metavar="TARGET",
+        help="local[:/folder] or ssh://[user@]host[:port][/folder] (local); may be given several "
+        "times",
+    )  # fmt: skip
+    command.add_argument(
+        "--accept-new", action="store_true", help="record the key of a host seen for the first time"
+    )
+    command.add_argument(
+        "--retry", type=int, default=3, metavar="N",
+        help="how often to connect again when the connection is lost (3)",
+    )  # fmt: skip
+    many = command.add_argument_group("many devices")
+    many.add_argument("--fleet", type=_path, metavar="FLEET.toml", help="all of its devices")
+    many.add_argument(
+        "--only", action="append", default=[], metavar="NAME",
+        help="those of this name, tag or group; may be given several times",
+    )  # fmt: skip
+    many.add_argument("--at-once", type=int, default=32, metavar="N", help="at a time (32)")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgekit import bundle, calibrations, pipeline, profiles, store
-from edgekit.cli import interfaces
+from edgekit.cli import fleets, interfaces
 from edgekit.cli.progress import stages
 from edgekit.cli.shapes import shapes
-from edgekit.domain import DeviceProfile, Format, Goal, Prefer
-from edgekit.errors import DataError, UsageError
+from edgekit.domain import BenchmarkResult, DeviceProfile, Format, Goal, Prefer
+from edgekit.errors import DataError, InputError, UsageError
 from edgekit.planning import Choice
-from edgekit.report import documents, terminal
+from edgekit.report import documents, fleet_tables, terminal
 from edgekit.toolchain import environments
 from edgekit.toolchain.environments import Installer
 
@@ -136,11 +136,14 @@ def push(arguments: Namespace) -> Output:
     """``edgekit push``."""
     from edgekit import field
 
-    with stages() as on_stage:
-        deployment = field.push(
-            arguments.bundle, arguments.on, accept_new=arguments.accept_new, on_stage=on_stage
-        )
-    return documents.pushed(deployment), partial(terminal.pushed, deployment)
+    options = {"accept_new": arguments.accept_new, "retries": arguments.retry}
+    if fleets.is_one(arguments):
+        on = fleets.members(arguments)[0].target
+        with stages() as on_stage:
+            deployment = field.push(arguments.bundle, on, on_stage=on_stage, **options)
+        return documents.pushed(deployment), partial(terminal.pushed, deployment)
+    work = partial(field.push, **options)
+    return fleets.output(fleets.each(arguments, work, documents.pushed), fleet_tables.pushed)
 
 
 def bench(arguments: Namespace) -> Output:
@@ -157,19 +160,35 @@ def bench(arguments: Namespace) -> Output:
         attached=arguments.attached,
         deadline_s=arguments.deadline,
     )
-    with stages() as on_stage:
-        result = field.measure(
-            arguments.bundle,
-            arguments.on,
-            settings,
-            python=arguments.device_python,
-            accept_new=arguments.accept_new,
-            on_stage=on_stage,
-        )
+    work = partial(
+        field.measure,
+        settings=settings,
+        python=arguments.device_python,
+        accept_new=arguments.accept_new,
+        retries=arguments.retry,
+    )
+    if fleets.is_one(arguments):
+        on = fleets.members(arguments)[0].target
+        with stages() as on_stage:
+            result = work(arguments.bundle, on, on_stage=on_stage)
+        document = benchmarking.as_json(result) | _saved(result, arguments.output)
+        return document, partial(terminal.measured, document)
+    rows = fleets.each(arguments, work, benchmarking.as_json)
     if arguments.output:
-        benchmarking.save(result, arguments.output)
-    document = benchmarking.as_json(result)
-    return document, partial(terminal.measured, document)
+        rows = fleets.saved(rows, arguments.output, _saved)
+    return fleets.output(rows, fleet_tables.measured)
+
+
+def _saved(result: BenchmarkResult, path: Path | None) -> Document:
+    """Save a result; that this fails is said beside the result, which is not lost for it."""
+    from edgekit import benchmarking
+
+    try:
+        if path:
+            benchmarking.save(result, path)
+    except InputError as error:
+        return {**documents.error(error), "exit_code": error.exit_code}
+    return {}
 
 
 def compare(arguments: Namespace) -> Output:

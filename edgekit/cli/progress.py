@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from edgekit.observer import OnStage
+from edgekit.report.text import printable
 
 
 def log(*, verbose: bool) -> None:
@@ -29,3 +34,30 @@ def stages() -> Iterator[OnStage]:
         yield lambda stage, detail: console.print(
             f"{stage}: {detail}", markup=False, soft_wrap=True
         )
+
+
+@contextmanager
+def rows(names: Sequence[str]) -> Iterator[Callable[[str, str, str], None]]:
+    """A callable to be told, by the name of a device, its stage and what it is working on."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda name, stage, detail: console.print(
+            f"{name}: {stage}: {detail}", markup=False, soft_wrap=True
+        )
+        return
+    now = dict.fromkeys(names, ("waiting", ""))
+    with Live(_rows(now), console=console, transient=True) as live:
+
+        def tell(name: str, stage: str, detail: str) -> None:
+            now[name] = (stage, detail)
+            live.update(_rows(now))
+
+        yield tell
+
+
+def _rows(now: dict[str, tuple[str, str]]) -> Table:
+    table = Table("device", "stage", "", box=box.SIMPLE)
+    for name, (stage, detail) in now.items():
+        first = (detail.splitlines() or [""])[0]
+        table.add_row(Text(printable(name)), stage, Text(printable(first), no_wrap=True))
+    return table

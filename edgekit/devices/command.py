@@ -6,8 +6,9 @@ the same for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from threading import Event, Thread, Timer
 from typing import Protocol, Self
 
@@ -17,6 +18,7 @@ from edgekit.devices.output import Tail, lines
 from edgekit.devices.transport import Completed
 from edgekit.errors import ConnectionFailed, EdgekitError, UsageError
 
+_BEAT_S = 1.0
 # After the kill nothing should block; a process that escaped it must not hold us up either.
 _JOIN_S = 5.0
 
@@ -74,6 +76,7 @@ class Command:
         self._timeout_s = timeout_s
         self._error = Tail()
         self._expired = Event()
+        self._left = Event()
         self._completed: Completed | None = None
         self._threads = [Thread(target=self._drain_error, daemon=True)]
         self._timer = Timer(timeout_s, self._expire)
@@ -85,6 +88,7 @@ class Command:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._left.set()
         self._timer.cancel()
         self._pipes.kill()
         for thread in self._threads:
@@ -93,8 +97,11 @@ class Command:
 
     def feed(self, data: bytes) -> None:
         """Write its standard input from a thread of its own, and close it."""
-        self._threads.append(Thread(target=self._write, args=(data,), daemon=True))
-        self._threads[-1].start()
+        self._start(partial(self._write, data))
+
+    def beat(self) -> None:
+        """Write an empty line to its standard input every second, from a thread of its own."""
+        self._start(self._write_beats)
 
     def chunks(self) -> Iterator[bytes]:
         """Its standard output as it comes.
@@ -127,6 +134,16 @@ class Command:
     def _drain_error(self) -> None:
         while chunk := self._pipes.read_error():
             self._error.add(chunk)
+
+    def _start(self, work: Callable[[], None]) -> None:
+        self._threads.append(Thread(target=work, daemon=True))
+        self._threads[-1].start()
+
+    def _write_beats(self) -> None:
+        with suppress(OSError):
+            self._pipes.write(b"\n")
+            while not self._left.wait(_BEAT_S):
+                self._pipes.write(b"\n")
 
     def _write(self, data: bytes) -> None:
         # A command need not read its input to the end, and its outcome tells more than this does.

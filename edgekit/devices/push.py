@@ -24,6 +24,21 @@ MARGIN_BYTES = 16 * 1024 * 1024
 
 SWEPT_AFTER_S = 24 * 3600.0
 _ATTEMPTS = 3
+_ELSEWHERE = "make room there, or use a working folder on another disk"
+_NO_SPACE = "No space left on device"
+_TRY_TO_CREATE = """d=$1
+while [ ! -d "$d" ]; do d=$(dirname "$d"); done
+f=$d/.edgekit-$$
+: > "$f" && rm -f "$f"
+"""
+# One command, not one for each: on a line with delay every command takes three round trips. The
+# folder itself stays writable: one that is not cannot be moved.
+_SETTLE = """top=$1
+shift
+chmod -R a=rX "$top" && chmod 0700 "$top" || exit 1
+for folder; do sync "$folder" 2>/dev/null || sync || exit 1; done
+"""
+_SYNC_S = 300.0
 _log = logging.getLogger(__name__)
 
 
@@ -42,9 +57,14 @@ def push(transport: Transport, bundle: Bundle, progress: Progress | None = None)
     """
     started = time.monotonic()
     work = _Push(transport, bundle, progress)
-    work.prepare()
-    work.ensure()
-    work.sweep()
+    try:
+        work.prepare()
+        work.ensure()
+        work.sweep()
+    except ConnectionFailed:
+        raise
+    except DeviceError as error:
+        raise work.explained(error) from error
     return Deployment(
         target=str(transport.target),
         bundle_sha256=bundle.sha256,
@@ -104,6 +124,17 @@ class _Push:
                 "other pushes of the same bundle kept interfering",
                 "wait for them to end, then push again",
             )
+
+    def explained(self, error: DeviceError) -> DeviceError:
+        """The error with its cause, where nothing can be created: SFTP has no codes for them."""
+        done = self._transport.run(["sh", "-c", _TRY_TO_CREATE, "sh", self._transport.workdir])
+        reason = clean(done.stderr).rpartition(": ")[2]
+        if done.ok or not reason or (reason in error.message and reason != _NO_SPACE):
+            return error
+        free = self._transport.free_bytes(self._transport.workdir)
+        if reason == _NO_SPACE and free is not None and free >= MARGIN_BYTES:
+            reason = "the disk has no inodes left"
+        return DeviceError(f"{error.message}: {reason}", error.hint or _ELSEWHERE)
 
     def sweep(self) -> None:
         """Remove what is long forgotten; that this fails takes nothing from the push."""
@@ -242,14 +273,10 @@ class _Push:
     def _publish(self, staging: str) -> None:
         """Make a verified folder read-only, durable and visible, in this order."""
         purpose = "make the bundle read-only"
-        for batch in digests.batches(posixpath.join(staging, name) for name in self._sizes):
-            self._run(["chmod", "0444", *batch], purpose)
         # The innermost first: a folder is durable when what it names is.
         folders = [posixpath.join(staging, folder) for folder in reversed(self._folders)]
-        if folders:
-            self._run(["chmod", "0555", *folders], purpose)
-        for folder in (*folders, staging):
-            self._transport.sync(folder)
+        for batch in digests.batches((*folders, staging)):
+            self._run(["sh", "-c", _SETTLE, "sh", staging, *batch], purpose, _SYNC_S)
         try:
             self._move(staging, self.home)
         except _Stolen:
@@ -272,7 +299,9 @@ class _Push:
         except DeviceError as error:
             if self._transport.stat(old) is None or self._transport.stat(new) is not None:
                 raise _Stolen from error
-            raise
+            raise DeviceError(
+                error.message, f"{self._stagings} and {self._bundles} must lie on the same disk"
+            ) from error
 
     def _now_s(self) -> float:
         """The time by the device's own clock, which is what its files are dated by."""
@@ -282,8 +311,8 @@ class _Push:
         except (ValueError, IndexError) as error:
             raise self._error(f"`date +%s` said {clean(said)!r}") from error
 
-    def _run(self, argv: list[str], purpose: str) -> str:
-        done = self._transport.run(argv)
+    def _run(self, argv: list[str], purpose: str, timeout_s: float = 30.0) -> str:
+        done = self._transport.run(argv, timeout_s=timeout_s)
         if not done.ok:
             reason = clean(done.stderr) or f"{argv[0]} ended with {done.signal or done.exit_status}"
             raise self._error(f"cannot {purpose}: {reason}")
@@ -293,7 +322,7 @@ class _Push:
         return self._error(
             f"not enough space under {self._transport.workdir}: {needed} bytes are needed, "
             f"{free} are free",
-            "make room there, or use a working folder on another disk",
+            _ELSEWHERE,
         )
 
     def _error(self, message: str, hint: str = "") -> DeviceError:

@@ -26,7 +26,7 @@ from edgekit.devices.output import clean
 from edgekit.devices.ssh_connection import UNRESPONSIVE_S, Connection
 from edgekit.devices.transport import Completed, FileFacts, Progress, Stream
 from edgekit.domain import Target
-from edgekit.errors import ConnectionFailed, DeviceError, EdgekitError
+from edgekit.errors import ConnectionFailed, ConnectionLost, DeviceError, EdgekitError
 
 OPERATION_S = 30.0
 """How long one request (opening a channel, a step of SFTP) may go unanswered."""
@@ -34,12 +34,17 @@ OPERATION_S = 30.0
 # 32,768 bytes and their header would not fit one packet.
 _WRITE_BYTES = 32_000
 _READ_BYTES = 65_536
+WINDOW_BYTES = 2 * 1024 * 1024
+"""OpenSSH's window: as much is under way, unanswered, at most. A cut push sends no more again."""
+
 _READ_AHEAD = 64
 _MAX_LISTING = 100_000
 _REMOVE = '[ -L "$1" ] || [ ! -e "$1" ] || chmod -R u+w "$1"; rm -rf "$1"'
 _SYNC = 'sync "$1" 2>/dev/null || sync'
 _DF_ROW = re.compile(r"\s\d+\s+-?\d+\s+(-?\d+)\s+\d+%\s")
 _LOST = (OSError, EOFError, paramiko.SSHException)
+# What paramiko says of a channel when it has closed that, and not yet marked the rest as lost.
+_CLOSED = "Socket is closed"
 _SIGNAL = re.compile(r"[A-Z0-9]{1,12}")
 
 
@@ -107,10 +112,16 @@ class SshTransport:
         ):
             if offset and (size := out.stat().st_size) < offset:
                 raise DeviceError(f"cannot extend {path} at {offset}: it is {size} bytes")
-            out.truncate(offset)
+            if offset:
+                out.truncate(offset)
             out.seek(offset)
             file.seek(offset)
-            _send(file, out, progress)
+            try:
+                _send(file, out, progress)
+            except (KeyboardInterrupt, SystemExit):
+                # Half a request may be on its way: the server would wait for its other half.
+                self._drop_session()
+                raise
             self._fsync(sftp, out, path)
 
     def get(self, path: str, destination: Path) -> None:
@@ -262,19 +273,25 @@ class SshTransport:
             raise
         except TimeoutError as error:
             self._drop_session()
-            raise ConnectionFailed(
+            raise ConnectionLost(
                 f"{self._target}: {failure}: no answer within {OPERATION_S:g} s"
             ) from error
         except OSError as error:
-            if not self._connection.is_alive:
+            if not self._connection.is_alive or str(error) == _CLOSED:
+                self._drop_session()
                 raise self._connection.lost(doing) from error
             reason = clean(error.strerror or str(error))
             raise DeviceError(f"{self._target}: {failure}: {reason}") from error
         except (EOFError, paramiko.SSHException, SFTPError, ValueError) as error:
             self._drop_session()
-            if not self._connection.is_alive:
+            if not self._connection.is_alive or isinstance(error, EOFError):
                 raise self._connection.lost(doing) from error
             raise ConnectionFailed(f"{self._target}: {failure}: {clean(str(error))}") from error
+        except Exception as error:
+            # Whatever ended paramiko's thread is raised here, too: a damaged packet, or nonsense.
+            if self._connection.is_alive:
+                raise
+            raise self._connection.lost(doing) from error
 
 
 class _Pipes:

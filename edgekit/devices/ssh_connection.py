@@ -18,9 +18,9 @@ from edgekit.devices.hostkeys import HostKey, KnownHosts
 from edgekit.devices.output import clean
 from edgekit.devices.ssh_config import Endpoint
 from edgekit.domain import Target
-from edgekit.errors import ConnectionFailed
+from edgekit.errors import ConnectionFailed, ConnectionLost, EdgekitError
 
-UNRESPONSIVE_S = 15.0
+UNRESPONSIVE_S = 4.0
 """A device that says nothing for so long, though asked to, is given up."""
 
 _LIFE_SIGNS = 10
@@ -89,12 +89,12 @@ class Connection:
     def is_alive(self) -> bool:
         return bool(self.transport.is_active())
 
-    def lost(self, doing: str) -> ConnectionFailed:
+    def lost(self, doing: str) -> ConnectionLost:
         """The error that says that, and as far as known why, the connection ended."""
         why = "the connection was lost"
         if self._silent:
             why = f"the device did not answer for {self._unresponsive_s:g} s"
-        return ConnectionFailed(
+        return ConnectionLost(
             f"{self._endpoint}: {why} while {doing}", "check the device and the network, and retry"
         )
 
@@ -113,7 +113,7 @@ class Connection:
             return self.transport.open_channel(
                 "direct-tcpip", (endpoint.host, endpoint.port), ("127.0.0.1", 0), timeout=timeout_s
             )
-        except _LOST as error:
+        except Exception as error:  # As in _authenticate.
             raise ConnectionFailed(
                 f"{endpoint} cannot be reached through the jump host: {clean(str(error))}",
                 "check the address as the jump host sees it, and that it allows forwarding",
@@ -196,7 +196,7 @@ def _greet(transport: Any, endpoint: Endpoint, accept_new: bool, timeout_s: floa
                 f"within {timeout_s:g} s",
                 "check that this is an SSH server; the device may be overloaded",
             ) from error
-        raise ConnectionFailed(
+        raise ConnectionLost(
             f"{endpoint} did not speak SSH as expected: {clean(str(error)) or 'it hung up'}",
             "check the port; the server may limit how many connect at once",
         ) from error
@@ -231,8 +231,13 @@ def _authenticate(transport: Any, endpoint: Endpoint) -> None:
             if not remaining:
                 return
             raise _denied(endpoint, tried, f"it also asks for {', '.join(remaining)}")
-    except _LOST as error:
-        raise _denied(endpoint, tried, clean(str(error))) from error
+    except EdgekitError:
+        raise
+    except Exception as error:  # Whatever ended paramiko's thread, a damaged packet too, is here.
+        raise ConnectionLost(
+            f"{endpoint}: the connection was lost while logging in: {clean(str(error))}",
+            "the server may limit how many connect at once",
+        ) from error
     finally:
         if agent:
             agent.close()

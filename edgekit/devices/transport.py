@@ -51,6 +51,14 @@ class Stream(Protocol):
         """
         ...
 
+    def beat(self) -> None:
+        """Write an empty line to its standard input every second, as long as it is open.
+
+        A command that looks for them ends when they stop coming: a network that fails
+        does not tell the device.
+        """
+        ...
+
     def completed(self) -> Completed:
         """How it ended; to be asked after ``lines`` is exhausted (``stdout`` stays empty)."""
         ...

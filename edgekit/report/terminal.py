@@ -397,6 +397,8 @@ def measured(document: Mapping[str, Any]) -> RenderableType:
         table.add_row("unstable", "the standard deviation passes 10 % of the mean")
     if not document["valid"]:
         table.add_row(Text("INVALID", style="bold red"), document["why_invalid"])
+    if "error" in document:
+        table.add_row(Text("NOT SAVED", style="bold red"), document["error"]["message"])
     return table
 
 

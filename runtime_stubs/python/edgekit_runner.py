@@ -28,6 +28,7 @@ import math
 import os
 import platform
 import resource
+import select
 import selectors
 import shutil
 import signal
@@ -49,6 +50,8 @@ VISITS_A_ROUND = 4
 COUNTED = 1000
 CALM = 1.06
 LOCK_POLL_S = 0.1
+SILENCE_S = 10.0  # after signs of life every second
+ABANDONED = 75  # sysexits.h calls it EX_TEMPFAIL
 
 # Module -> the runtime's name and the distributions that install it.
 RUNTIMES = {
@@ -96,12 +99,22 @@ class Events:
 
 
 def end_when_stdin_closes(clean_up: Callable[[], None]) -> None:
-    """Clean up and leave the process at once when whoever started it has gone."""
+    """Clean up and leave the process at once when whoever started it has gone.
+
+    A network that fails closes nothing: who has begun to send signs of life has gone, too,
+    when they stop coming.
+    """
 
     def wait() -> None:
+        silence_s = None
         with contextlib.suppress(OSError):
-            while os.read(0, 4096):
-                pass
+            while select.select([0], [], [], silence_s)[0]:
+                if not os.read(0, 4096):
+                    break
+                silence_s = SILENCE_S
+            else:
+                clean_up()
+                os._exit(ABANDONED)
         clean_up()
         os._exit(1)
 

@@ -155,6 +155,9 @@ class Scripted:
     def lines(self) -> Iterator[str]:
         yield from self.said
 
+    def beat(self) -> None:
+        """It listens to nobody."""
+
     def completed(self) -> Completed:
         return self.end
 

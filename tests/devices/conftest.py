@@ -10,6 +10,8 @@ import pytest
 
 from edgekit import devices
 from edgekit.devices.transport import Transport
+from edgekit.domain import Target
+from tests.devices.fault_proxy import FaultProxy
 from tests.sshd import Sshd, why_not
 
 
@@ -44,6 +46,25 @@ def ssh(tmp_path: Path, sshd: Sshd) -> Iterator[Transport]:
     sshd.accept()
     with devices.connect(devices.parse(f"{sshd.url}{tmp_path / 'work'}")) as transport:
         yield transport
+
+
+@pytest.fixture
+def proxy(sshd: Sshd) -> Iterator[FaultProxy]:
+    """A network in front of the server, healthy until told otherwise; its key is known there."""
+    with FaultProxy(sshd.port) as proxy:
+        name = sshd.known_hosts_line().split(maxsplit=1)[1]
+        sshd.known_hosts.write_text(f"[127.0.0.1]:{proxy.port} {name}")
+        yield proxy
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def target(sshd: Sshd, proxy: FaultProxy, work: Path) -> Target:
+    return devices.parse(f"ssh://{sshd.user}@127.0.0.1:{proxy.port}{work}")
 
 
 @pytest.fixture

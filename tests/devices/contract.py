@@ -103,6 +103,18 @@ class TransportContract:
             time.sleep(0.01)
         assert not runs(pid)
 
+    def test_a_beat_comes_until_the_stream_is_left(self, device: Transport) -> None:
+        with device.stream(["sh", "-c", "read a; read b; echo twice; sleep 20"], timeout_s=20) as s:
+            s.beat()
+            assert next(iter(s.lines())) == "twice"
+
+    def test_a_beat_that_nobody_reads_harms_nothing(self, device: Transport) -> None:
+        script = "exec <&-; sleep 2.5; echo done"
+        with device.stream(["sh", "-c", script], timeout_s=20) as stream:
+            stream.beat()
+            assert list(stream.lines()) == ["done"]
+            assert stream.completed().ok
+
     def test_a_stream_past_its_deadline_is_given_up(self, device: Transport) -> None:
         with device.stream(["sh", "-c", "echo up; sleep 30"], timeout_s=1) as stream:
             lines = stream.lines()

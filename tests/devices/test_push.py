@@ -337,7 +337,7 @@ def test_any_way_to_compute_a_sha256_will_do(
 ) -> None:
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
-    for tool in ("sh", "chmod", "date", "env", *tools):
+    for tool in ("sh", "chmod", "date", "env", "sync", *tools):
         found = str(Path(sys.executable).resolve()) if tool == "python3" else shutil.which(tool)
         if found is None:
             pytest.skip(f"needs {tool}")

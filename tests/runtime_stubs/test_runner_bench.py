@@ -265,6 +265,18 @@ class TestEnding:
             assert time.monotonic() - start < 2
             assert gone(bundle)
 
+    def test_it_ends_when_signs_of_life_stop(self, bundle: Path) -> None:
+        """A cable that is pulled closes nothing."""
+        with benching(bundle, *LONG) as process:
+            next_event(process)
+            time.sleep(11)
+            assert process.poll() is None  # who never gave any is not waited for
+            assert process.stdin
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            assert process.wait(20) == 75
+            assert gone(bundle)
+
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
     def test_a_signal_takes_the_children_along(self, bundle: Path, number: signal.Signals) -> None:
         with benching(bundle, *LONG) as process:
