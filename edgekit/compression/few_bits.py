@@ -27,7 +27,7 @@ GridOf = Callable[[Layer, tuple[int, ...]], Grid | None]
 _HELD_OUT = 5
 """Every fifth sample judges."""
 
-_RIDGE = 0.03
+_RIDGE = 0.3
 """How strongly fitted weights keep to what they were: a share of their inputs' mean variance."""
 
 _ROWS = 20_000
