@@ -258,8 +258,8 @@ def _built(
                 raise
             break
         attempts += built.manifest.attempts
-        recipe = built.manifest.recipe
-        (candidate,) = [c for c in rest.candidates if c.recipe == recipe]
+        planned = built.manifest.recipe.planned
+        (candidate,) = [c for c in rest.candidates if c.recipe == planned]
         entrants.append(Entrant(candidate=candidate, built=built))
         if len(entrants) == count:
             break
@@ -311,7 +311,7 @@ def _record(entrant: Entrant, winner: Entrant) -> Measured:
     won = entrant is winner
     doubts = {turn.why_invalid for turn in entrant.turns if turn.why_invalid}
     return Measured(
-        recipe=entrant.candidate.recipe,
+        recipe=entrant.built.manifest.recipe,
         prediction=entrant.candidate.prediction,
         size_bytes=entrant.built.manifest.artifact.size_bytes,
         latency_ms=latency(entrant) if last else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -226,6 +227,26 @@ def test_the_measured_best_is_bundled_with_predicted_beside_measured(
     (chosen,) = [m for m in manifest.measured if m.outcome is Outcome.CHOSEN]
     assert chosen.recipe == manifest.recipe
     assert len(manifest.attempts) == 2
+
+
+def test_a_candidate_that_was_repaired_takes_part(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which nodes had to stay in float is found out by building; the plan knows nothing of it."""
+    request = digits(formats=(Format.ONNXRUNTIME,), precisions=("int8-static",))
+    build = pipeline.build
+
+    def repairing(*given: Any, **named: Any) -> Built:
+        built = build(*given, **named)
+        recipe = structs.replace(built.manifest.recipe, float_nodes=("a node",))
+        return structs.replace(built, manifest=structs.replace(built.manifest, recipe=recipe))
+
+    monkeypatch.setattr(pipeline, "build", repairing)
+    terms = Terms(on=f"local:{tmp_path / 'device'}", rounds=1, turn=QUICK)
+    made = contest.build(request, tmp_path / "best.edgekit", terms, cache=cache)
+    (measured,) = made.manifest.measured
+    assert measured.recipe.float_nodes == ("a node",)
+    assert measured.outcome is Outcome.CHOSEN
 
 
 def test_fewer_candidates_than_asked_for_will_do(tmp_path: Path, cache: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from edgekit.domain.device import Format
 
@@ -130,6 +130,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def precision(self) -> str:
         """``float32``, or the short name of the quantization."""
         return self.quantization.precision if self.quantization else "float32"
+
+    @property
+    def planned(self) -> Recipe:
+        """As a plan has it: which nodes must stay in float is found out by building."""
+        return structs.replace(self, float_nodes=())
 
     @property
     def label(self) -> str:

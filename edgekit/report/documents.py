@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import structs
 
 from edgekit import paired
 from edgekit.benchmarking import figures
@@ -137,8 +136,7 @@ def notes(manifest: Manifest) -> tuple[str, ...]:
     plan_ = manifest.plan
     untried = [r.recipe.label for r in plan_.rejected if "--calibration" in r.reason]
     without = f"not tried for want of calibration data: {', '.join(untried)}" if untried else ""
-    planned = structs.replace(manifest.recipe, float_nodes=())
-    chosen = (c for c in plan_.candidates if c.recipe == planned)
+    chosen = (c for c in plan_.candidates if c.recipe == manifest.recipe.planned)
     open_ = [reason for c in chosen for reason in c.reasons if "inside the interval" in reason]
     said = (without, *manifest.data_notes, _unsettled(manifest.validation), *open_)
     return tuple(note for note in said if note)
