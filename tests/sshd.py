@@ -28,6 +28,10 @@ def why_not() -> str | None:
     return None
 
 
+_REPEATED = {"HostKey"}
+"""Settings that may stand several times: another one replaces none."""
+
+
 class Sshd:
     """A server that runs while the context lasts.
 
@@ -138,6 +142,7 @@ class Sshd:
             "Subsystem sftp internal-sftp",
         ]
         said = {line.split()[0].lstrip("#") for line in self._extra}
+        said -= _REPEATED
         return [*(line for line in lines if line.split()[0] not in said), *self._extra]
 
     def _await_banner(self) -> None:

@@ -20,6 +20,7 @@ from edgekit.domain.coreml import FEWEST_ELEMENTS, block, spares, weight_bits
 from edgekit.errors import ToolError
 
 _OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_RECURRENT = ("LSTM", "GRU", "RNN")
 _MATRIX = 2
 _TOLERANCE = 1.1
 _ENTRY = 64
@@ -154,9 +155,8 @@ def expected_bytes(model: ModelProto, quantization: Quantization | None) -> floa
     consumers = {name: node for node in model.graph.node for name in node.input}
     total = float(_ENTRY)
     for tensor in model.graph.initializer:
-        shape = tuple(tensor.dims)
         reader = consumers.get(tensor.name)
-        weighs = len(shape) >= _MATRIX and reader is not None and reader.op_type in _OPERATORS
+        shape, weighs = _weight(tuple(tensor.dims), reader.op_type if reader else "")
         wide = quantization is None
         parts = _stored(shape, _made(reader, shape), quantization if weighs else None, wide)
         total += sum(
@@ -167,9 +167,19 @@ def expected_bytes(model: ModelProto, quantization: Quantization | None) -> floa
     return total
 
 
+def _weight(shape: tuple[int, ...], operator: str) -> tuple[tuple[int, ...], bool]:
+    """A tensor's shape in the package, and whether it is a weight there.
+
+    Recurrent layers have one matrix for each direction, of which Core ML takes the first.
+    """
+    if operator in _RECURRENT and len(shape) == _MATRIX + 1:
+        return shape[1:], True
+    return shape, len(shape) >= _MATRIX and operator in _OPERATORS
+
+
 def _made(reader: NodeProto | None, shape: tuple[int, ...]) -> int:
     """How many channels a weight makes: each has a scale."""
-    if len(shape) < _MATRIX or reader is None or reader.op_type == "Conv":
+    if len(shape) < _MATRIX or reader is None or reader.op_type in ("Conv", *_RECURRENT):
         return shape[0] if shape else 1
     turned = any(a.name == "transB" and a.i for a in reader.attribute)
     return shape[0] if turned else shape[1]

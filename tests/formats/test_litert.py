@@ -56,7 +56,9 @@ class TestLiteRT(FormatContract):
         old.write_bytes(_of_old((tmp_path / floats.path).read_bytes()))
         taken = binding.rebound(floats.inputs, host.describe(old, "litert").input_details)
         how = VARIANTS["int8-static"]
-        found = isolation.call(litert._quantize, TOOL_LIMITS, old, made, how, taken, calibration)
+        found = isolation.call(
+            litert._quantize, TOOL_LIMITS, old, made, how, taken, calibration, ()
+        )
         assert [detail.shape for detail in found.input_details] == [(1, 8, 8, 1)]
         assert made.stat().st_size < 0.45 * old.stat().st_size
         assert set(_operators(made)) - set(_operators(old)) <= _QUANTIZE
