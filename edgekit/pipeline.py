@@ -279,7 +279,7 @@ def _write(
     from edgekit.formats import FORMATS
     from edgekit.validation import write_golden
 
-    made, recipe = passed.made, passed.candidate.recipe
+    made, recipe = passed.made, passed.made.recipe
     artifact = made.artifact
     spec = FORMATS[recipe.format]
     files = {name: made.folder / name for name in artifact.files}

@@ -23,8 +23,8 @@ from edgekit.domain import (
     Quantization,
     TensorBinding,
 )
-from edgekit.errors import DataError
 from edgekit.formats import binding, ranges
+from edgekit.formats.contract import needed
 from edgekit.formats.ranges import Range
 
 Array = NDArray[Any]
@@ -65,9 +65,7 @@ def quantize(
     if quantization.mode is not Mode.STATIC:
         destination.write_bytes(_quantized(_quantizer(model, quantization), None))
         return
-    if calibration is None:
-        raise DataError("static int8 needs calibration data", "give --calibration X.npz")
-    feeds = Feeds(signature, inputs, calibration)
+    feeds = Feeds(signature, inputs, needed(calibration))
     whole = _calibrated(_quantizer(model, quantization), model, feeds)
     tried = [
         _quantized(_quantizer(model, quantization, float_nodes), found)

@@ -6,6 +6,7 @@ What every format shares that ONNX Runtime's quantizer serves; called in a proce
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from edgekit.compression.activations import values
 from edgekit.compression.differences import difference, outputs
 from edgekit.datasets import Dataset
 from edgekit.domain import Granularity, NodeCost, Quantization
-from edgekit.errors import DataError
 from edgekit.formats import ranges
+from edgekit.formats.contract import needed
 from edgekit.formats.ranges import Range
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
@@ -50,11 +51,12 @@ def insert(
     Raises:
         DataError: there is no calibration.
     """
-    if calibration is None:
-        raise DataError("static int8 needs calibration data", "give --calibration X.npz")
+    calibration = needed(calibration)
     graph = onnx.load(source)
     names = [value.name for value in graph.graph.output]
-    found = _ranges(graph, quantization, calibration)
+    shown = partial(_shown, graph, calibration)
+    whole = ranges.whole(shown)
+    found = (whole, _narrowed(graph, shown, whole, quantization))
     samples = list(islice(calibration.samples(), _JUDGING))
     told = outputs(graph, names, samples)
     errors = []
@@ -80,7 +82,7 @@ def sensitivity(
     """
     graph = onnx.load(source)
     outs = [value.name for value in graph.graph.output]
-    whole, _ = _ranges(graph, quantization, calibration)
+    whole = ranges.whole(partial(_shown, graph, calibration))
     samples = list(islice(calibration.samples(), _JUDGING))
     told = outputs(graph, outs, samples)
     tried = source.with_suffix(".tried.onnx")
@@ -94,26 +96,30 @@ def sensitivity(
     return tuple(NodeCost(name, cost(name)) for name in names)
 
 
-def _ranges(
-    graph: onnx.ModelProto, quantization: Quantization, calibration: Dataset
-) -> tuple[dict[str, Range], ...]:
-    """Of every float tensor: the whole one, and the one with the least squared error.
-
-    Inputs and outputs keep the whole one.
-    """
+def _shown(graph: onnx.ModelProto, calibration: Dataset) -> Iterator[dict[str, NDArray[Any]]]:
+    """The float tensors of a graph, sample by sample."""
     inside = [name for node in graph.graph.node for name in node.output if name]
-    border = [value.name for value in (*graph.graph.input, *graph.graph.output)]
-    names = list(dict.fromkeys((*border, *inside)))
+    names = list(dict.fromkeys((*_border(graph), *inside)))
+    for arrays in values(graph, names, calibration.samples()):
+        pairs = zip(names, arrays, strict=True)
+        yield {name: array for name, array in pairs if array.dtype == np.float32}
 
-    def shown() -> Iterator[dict[str, NDArray[Any]]]:
-        for arrays in values(graph, names, calibration.samples()):
-            pairs = zip(names, arrays, strict=True)
-            yield {name: array for name, array in pairs if array.dtype == np.float32}
 
-    whole = ranges.whole(shown)
+def _border(graph: onnx.ModelProto) -> list[str]:
+    return [value.name for value in (*graph.graph.input, *graph.graph.output)]
+
+
+def _narrowed(
+    graph: onnx.ModelProto,
+    shown: ranges.Values,
+    whole: dict[str, Range],
+    quantization: Quantization,
+) -> dict[str, Range]:
+    """The ranges with the least squared error; inputs and outputs keep the whole one."""
+    border = _border(graph)
+    inside = {name: reach for name, reach in whole.items() if name not in border}
     symmetric = quantization.symmetric_activations
-    narrowed = ranges.least_error(shown, whole, symmetric=symmetric)
-    return whole, {**whole, **{n: r for n, r in narrowed.items() if n not in border}}
+    return {**whole, **ranges.least_error(shown, inside, symmetric=symmetric)}
 
 
 def _insert(
