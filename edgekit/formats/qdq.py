@@ -23,7 +23,7 @@ from edgekit.datasets import Dataset
 from edgekit.domain import Granularity, NodeCost, Quantization
 from edgekit.formats import ranges
 from edgekit.formats.contract import needed
-from edgekit.formats.ranges import Range
+from edgekit.formats.ranges import Range, Reach
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 _JUDGING = 64
@@ -37,6 +37,7 @@ def insert(
     calibration: Dataset | None,
     operators: Sequence[str] | None = None,
     float_nodes: Collection[str] = (),
+    cache: Path | None = None,
 ) -> None:
     """Write a copy of a float graph with QDQ pairs from calibrated ranges.
 
@@ -47,6 +48,7 @@ def insert(
         calibration: samples of the graph's inputs.
         operators: which are quantized; ``None``: all that ONNX Runtime can.
         float_nodes: nodes that are not, by their names.
+        cache: where the ranges are kept for another time.
 
     Raises:
         DataError: there is no calibration.
@@ -54,13 +56,11 @@ def insert(
     calibration = needed(calibration)
     graph = onnx.load(source)
     names = [value.name for value in graph.graph.output]
-    shown = partial(_shown, graph, calibration)
-    whole = ranges.whole(shown)
-    found = (whole, _narrowed(graph, shown, whole, quantization))
+    reach = _reach(graph, quantization, calibration, cache)
     samples = list(islice(calibration.samples(), _JUDGING))
     told = outputs(graph, names, samples)
     errors = []
-    for index, each in enumerate(found):
+    for index, each in enumerate((reach.whole, reach.narrowed)):
         tried = destination.with_suffix(f".{index}.onnx")
         _insert(source, tried, quantization, each, operators, float_nodes)
         errors.append(difference(outputs(onnx.load(tried), names, samples), told))
@@ -71,7 +71,7 @@ def insert(
 
 
 def sensitivity(
-    source: Path, quantization: Quantization, calibration: Dataset
+    source: Path, quantization: Quantization, calibration: Dataset, cache: Path | None = None
 ) -> tuple[NodeCost, ...]:
     """What each node costs that alone is quantized.
 
@@ -79,10 +79,11 @@ def sensitivity(
         source: preprocessed by ONNX Runtime's ``quant_pre_process``.
         quantization: static.
         calibration: samples of the graph's inputs.
+        cache: where the ranges are kept for another time.
     """
     graph = onnx.load(source)
     outs = [value.name for value in graph.graph.output]
-    whole = ranges.whole(partial(_shown, graph, calibration))
+    whole = _reach(graph, quantization, calibration, cache).whole
     samples = list(islice(calibration.samples(), _JUDGING))
     told = outputs(graph, outs, samples)
     tried = source.with_suffix(".tried.onnx")
@@ -96,30 +97,30 @@ def sensitivity(
     return tuple(NodeCost(name, cost(name)) for name in names)
 
 
-def _shown(graph: onnx.ModelProto, calibration: Dataset) -> Iterator[dict[str, NDArray[Any]]]:
-    """The float tensors of a graph, sample by sample."""
-    inside = [name for node in graph.graph.node for name in node.output if name]
-    names = list(dict.fromkeys((*_border(graph), *inside)))
+def _reach(
+    graph: onnx.ModelProto, quantization: Quantization, calibration: Dataset, cache: Path | None
+) -> Reach:
+    """The ranges of every float tensor."""
+    border = [value.name for value in (*graph.graph.input, *graph.graph.output)]
+    given = [name for node in graph.graph.node for name in node.output if name]
+    inside = [name for name in given if name not in border]
+    symmetric = quantization.symmetric_activations
+    return ranges.kept(
+        cache,
+        (graph.SerializeToString(deterministic=True), calibration.sha256, str(symmetric)),
+        lambda: ranges.found(
+            partial(_shown, graph, [*border, *inside], calibration), inside, symmetric=symmetric
+        ),
+    )
+
+
+def _shown(
+    graph: onnx.ModelProto, names: Sequence[str], calibration: Dataset
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Those of the tensors that are float, sample by sample."""
     for arrays in values(graph, names, calibration.samples()):
         pairs = zip(names, arrays, strict=True)
         yield {name: array for name, array in pairs if array.dtype == np.float32}
-
-
-def _border(graph: onnx.ModelProto) -> list[str]:
-    return [value.name for value in (*graph.graph.input, *graph.graph.output)]
-
-
-def _narrowed(
-    graph: onnx.ModelProto,
-    shown: ranges.Values,
-    whole: dict[str, Range],
-    quantization: Quantization,
-) -> dict[str, Range]:
-    """The ranges with the least squared error; inputs and outputs keep the whole one."""
-    border = _border(graph)
-    inside = {name: reach for name, reach in whole.items() if name not in border}
-    symmetric = quantization.symmetric_activations
-    return {**whole, **ranges.least_error(shown, inside, symmetric=symmetric)}
 
 
 def _insert(
