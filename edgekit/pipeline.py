@@ -307,8 +307,9 @@ def _write(
         tool_versions=fingerprint.versions(spec.tools) | spec.pinned_tools,
         digests={},
         sizes_bytes={},
-        pruned=made.pruned,
-        rounded=made.rounded,
+        pruned=made.prepared.pruned,
+        rounded=made.prepared.rounded,
+        balanced=made.prepared.balanced,
         sensitivity=made.sensitivity,
         data_notes=data_notes,
     )

@@ -15,7 +15,7 @@ from edgekit.domain import NodeCost, Recipe
 from edgekit.errors import ToolError
 from edgekit.formats import FORMATS, Job
 from edgekit.observer import OnStage
-from edgekit.trial import CHECKED_FROM_BYTES, Bench, Made, job, pruned_source, refusal, tried
+from edgekit.trial import CHECKED_FROM_BYTES, Bench, Made, job, prepared, refusal, tried
 
 _INT8 = 0.25
 _BACK_IN_FLOAT = 0.15
@@ -81,8 +81,7 @@ def repaired(
         return None
     on_stage("sensitivity", f"what each node of {recipe.label} costs")
     try:
-        source, _ = pruned_source(bench, recipe, on_stage)
-        asked = job(bench, recipe, folder, source)
+        asked = job(bench, recipe, folder, prepared(bench, recipe, on_stage).source)
         costs = _sensitivity(asked, spec.sensitivity, bench.calibration, bench.cache)
     except ToolError:
         # Some runtimes do not survive every mixture; the next candidate is tried instead.

@@ -98,6 +98,8 @@ def _one(
 def _attempt(made: Made, refusal: str | None) -> Attempt:
     kept = len(made.recipe.float_nodes)
     passed = f"passed with {kept} nodes in float" if kept else "the first candidate to pass"
+    if not made.validation.settled:
+        passed += f", as far as {made.validation.sample_count} samples can tell"
     return Attempt(
         recipe=made.recipe,
         outcome=Outcome.REJECTED if refusal else Outcome.CHOSEN,
