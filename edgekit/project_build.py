@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from edgekit import lock, store
+from edgekit import interfaces, lock, store
 from edgekit.content import digest
-from edgekit.domain import Format, Goal, Interface
+from edgekit.domain import Goal, Interface
 from edgekit.errors import EdgekitError, GateError, GoalError, LockError, SystemRefused
 from edgekit.lock import Inputs, Lock, Locked
 from edgekit.observer import OnStage, silent
@@ -240,11 +240,10 @@ def _request(project: Project, pair: Pair) -> Request:
     from edgekit.planning import Choice
 
     model, target = project.declared.models[pair.model], project.declared.targets[pair.target]
-    budget, profile = project.budget(pair), project.devices[pair.target]
-    formats = target.formats or profile.formats
+    budget = project.budget(pair)
     return Request(
         model=project.folder / model.source,
-        profile=profile,
+        profile=project.devices[pair.target],
         goal=Goal(
             **{name: getattr(budget, name) for name in _BUDGETS},
             max_accuracy_drop=model.max_drop,
@@ -263,13 +262,10 @@ def _request(project: Project, pair: Pair) -> Request:
         calibration=project.folder / model.calibration if model.calibration else None,
         evaluation=project.folder / model.evaluation if model.evaluation else None,
         metric=model.metric,
-        # No other format can tell an application of them.
-        interface=_interface(project, model) if formats == (Format.COREML,) else Interface(),
+        interface=_interface(project, model),
     )
 
 
 def _interface(project: Project, model: Model) -> Interface:
-    from edgekit.labels import read
-
-    labels = read(project.folder / model.labels) if model.labels else ()
+    labels = interfaces.read_labels(project.folder / model.labels) if model.labels else ()
     return Interface(pictures=model.pictures, labels=labels)

@@ -182,7 +182,7 @@ def _build(command: Parser) -> None:
         "--metric",
         help="top1, cosine, mae, auc or module:function; by default chosen by the labels",
     )
-    shown = command.add_argument_group("what an application sees (Core ML)")
+    shown = command.add_argument_group("what an application sees")
     shown.add_argument(
         "--image-input", action="append", default=[], metavar="NAME=rgb,scale=S,bias=B",
         help="an input is a picture: rgb, bgr or gray, and the model's input is scale * pixel + "
