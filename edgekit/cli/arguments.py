@@ -82,7 +82,7 @@ def is_about_a_project(arguments: argparse.Namespace) -> bool:
 
 
 _OF_A_PROJECT = {
-    "build": ("model", {"project", "locked"}, {"no_cache", "output"}),
+    "build": ("model", {"project", "locked", "jobs"}, {"no_cache", "output"}),
     "verify": ("bundle", {"project", "rebuild"}, set()),
 }
 """Commands about one thing or about a project: what the one thing is called, the options of a
@@ -173,6 +173,11 @@ def _build(command: Parser) -> None:
     whole.add_argument(
         "--locked", action="store_true", help="fail, and say why, where anything is not as locked"
     )
+    whole.add_argument(
+        "--jobs", type=int, metavar="N",
+        help="bundles at a time (one for each core, as long as 1 GiB and 12 times the largest "
+        "model's file is free for each)",
+    )  # fmt: skip
     data = command.add_argument_group("data")
     data.add_argument("--calibration", type=_path, metavar="X.npz", help="samples for static int8")
     data.add_argument(
