@@ -285,9 +285,10 @@ class TestTwoModels:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_builds_that_are_killed_leave_nothing_that_harms(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("project-build")
+def test_builds_that_are_killed_leave_nothing_that_harms(built: Path, tmp_path: Path) -> None:
     """As ``tests/lab/test_killed_builds.py``, two of its twenty."""
-    killing.check(tmp_path, times=2, seed=2)
+    killing.check(tmp_path, built.parent, times=2, seed=2)
 
 
 def test_a_lock_is_not_written_through_what_is_in_its_way(built: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 EXPORTS = {
     "c": "the model as a C array for TensorFlow Lite for Microcontrollers",
+    "python": "a Python package for boards, with a service and its systemd unit",
 }
 REPORTS = ("text", "junit", "github", "markdown")
 PREFERENCES = ("latency", "size", "energy", "accuracy")

@@ -13,5 +13,7 @@ from tests import killing
 @pytest.mark.lab
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_twenty_builds_are_killed(tmp_path: Path) -> None:
-    statuses = killing.check(tmp_path, times=20, seed=20)
+    clean = killing.project(tmp_path / "clean")
+    killing.built(clean)
+    statuses = killing.check(tmp_path, clean, times=20, seed=20)
     assert sum(status != 0 for status in statuses) >= 10  # most were still at work
