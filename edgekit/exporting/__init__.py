@@ -13,12 +13,12 @@ from msgspec import Struct
 from edgekit import bundle
 from edgekit.bundle import Bundle
 from edgekit.errors import UsageError
-from edgekit.exporting import c_array, folder
+from edgekit.exporting import c_array, cmake, folder
 from edgekit.exporting.contract import ExportSpec, Package
 from edgekit.exporting.folder import Record
 from edgekit.exporting.tensors import RESERVED, identifier, signature
 
-EXPORTS: dict[str, ExportSpec] = {spec.platform: spec for spec in (c_array.SPEC,)}
+EXPORTS: dict[str, ExportSpec] = {spec.platform: spec for spec in (c_array.SPEC, cmake.SPEC)}
 """What can be exported to; a new platform is one file here and one row."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
