@@ -23,6 +23,7 @@ FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 EXPORTS = {
     "c": "the model as a C array for TensorFlow Lite for Microcontrollers",
+    "cmake": "a C++17 wrapper as a CMake package, for LiteRT or ONNX Runtime",
     "python": "a Python package for boards, with a service and its systemd unit",
 }
 REPORTS = ("text", "junit", "github", "markdown")
