@@ -24,6 +24,7 @@ COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 EXPORTS = {
     "c": "the model as a C array for TensorFlow Lite for Microcontrollers",
     "cmake": "a C++17 wrapper as a CMake package, for LiteRT or ONNX Runtime",
+    "ort-package": "ONNX Runtime's model package: one directory for several accelerators",
     "python": "a Python package for boards, with a service and its systemd unit",
 }
 REPORTS = ("text", "junit", "github", "markdown")
@@ -244,6 +245,10 @@ def _check(command: Parser) -> None:
 
 def _export(command: Parser) -> None:
     _bundle(command)
+    command.add_argument(
+        "others", type=_path, nargs="*", metavar="BUNDLE",
+        help="the same model for other accelerators, for --ort-package",
+    )  # fmt: skip
     platforms = command.add_mutually_exclusive_group(required=True)
     for platform, what in EXPORTS.items():
         platforms.add_argument(

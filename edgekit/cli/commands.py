@@ -137,7 +137,13 @@ def export(arguments: Namespace) -> Output:
     from edgekit import exporting
 
     platform, destination = arguments.to
-    made = exporting.export(arguments.bundle, platform, destination, name=arguments.name)
+    made = exporting.export(
+        arguments.bundle,
+        platform,
+        destination,
+        name=arguments.name,
+        others=arguments.others,
+    )
     return documents.exported(made), partial(terminal.exported, made)
 
 
