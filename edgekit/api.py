@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,20 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import ArrayLike
 
-from edgekit import benchmarking, calibrations, contest, field, pipeline, profiles, store
+from edgekit import (
+    benchmarking,
+    calibrations,
+    contest,
+    exporting,
+    field,
+    pipeline,
+    profiles,
+    store,
+)
 from edgekit.benchmarking import LatencyFigures, Settings
 from edgekit.contest import Terms
 from edgekit.domain import BenchmarkResult, Explanation, Goal, Interface, ModelSummary, Plan
+from edgekit.exporting import Exported
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
 from edgekit.sources.live import ExampleInputs, written
@@ -126,7 +136,7 @@ def build(
             several inputs).
         evaluate: a ``.npz``, or samples and labels.
         metric: its name; ``None`` chooses by the labels.
-        interface: pictures as inputs and labels of classes, for Core ML:
+        interface: pictures as inputs and labels of classes:
             ``Interface(pictures={"x": Picture(colours="rgb", scale=(1 / 255,))}, labels=(...))``.
 
     Raises:
@@ -202,6 +212,30 @@ def benchmark(
     """
     path = bundle.path if isinstance(bundle, Built) else Path(bundle)
     return field.measure(path, on, structs.replace(settings or Settings(), **how))
+
+
+def export(
+    bundle: Built | str | Path,
+    platform: str,
+    destination: str | Path,
+    *,
+    name: str | None = None,
+    others: Sequence[Built | str | Path] = (),
+) -> Exported:
+    """Write what an app embeds of a bundle: one platform's files and nothing else.
+
+    Args:
+        bundle: what ``build`` gave, or a path.
+        platform: as the options of ``edgekit export`` are called: ``c``.
+        destination: a new or empty folder, or an earlier export.
+        name: what the app's programmer calls the model; ``None``: after the model's file.
+        others: bundles of the same model for other accelerators, for ``ort-package``.
+
+    Raises:
+        EdgekitError: as ``exporting.export``.
+    """
+    path, *rest = (b.path if isinstance(b, Built) else Path(b) for b in (bundle, *others))
+    return exporting.export(path, platform, Path(destination), name=name, others=rest)
 
 
 def figures(result: BenchmarkResult) -> LatencyFigures:

@@ -21,6 +21,12 @@ PRECISIONS = (
 )
 FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
+EXPORTS = {
+    "c": "the model as a C array for TensorFlow Lite for Microcontrollers",
+    "cmake": "a C++17 wrapper as a CMake package, for LiteRT or ONNX Runtime",
+    "ort-package": "ONNX Runtime's model package: one directory for several accelerators",
+    "python": "a Python package for boards, with a service and its systemd unit",
+}
 REPORTS = ("text", "junit", "github", "markdown")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
@@ -82,7 +88,7 @@ def is_about_a_project(arguments: argparse.Namespace) -> bool:
 
 
 _OF_A_PROJECT = {
-    "build": ("model", {"project", "locked"}, {"no_cache", "output"}),
+    "build": ("model", {"project", "locked", "jobs"}, {"no_cache", "output"}),
     "verify": ("bundle", {"project", "rebuild"}, set()),
 }
 """Commands about one thing or about a project: what the one thing is called, the options of a
@@ -173,6 +179,11 @@ def _build(command: Parser) -> None:
     whole.add_argument(
         "--locked", action="store_true", help="fail, and say why, where anything is not as locked"
     )
+    whole.add_argument(
+        "--jobs", type=int, metavar="N",
+        help="bundles at a time (one for each core, as long as 1 GiB and 12 times the largest "
+        "model's file is free for each)",
+    )  # fmt: skip
     data = command.add_argument_group("data")
     data.add_argument("--calibration", type=_path, metavar="X.npz", help="samples for static int8")
     data.add_argument(
@@ -182,7 +193,7 @@ def _build(command: Parser) -> None:
         "--metric",
         help="top1, cosine, mae, auc or module:function; by default chosen by the labels",
     )
-    shown = command.add_argument_group("what an application sees (Core ML)")
+    shown = command.add_argument_group("what an application sees")
     shown.add_argument(
         "--image-input", action="append", default=[], metavar="NAME=rgb,scale=S,bias=B",
         help="an input is a picture: rgb, bgr or gray, and the model's input is scale * pixel + "
@@ -230,6 +241,26 @@ def _check(command: Parser) -> None:
     )  # fmt: skip
     command.add_argument("--strict", action="store_true", help="what is inconclusive fails, too")
     command.add_argument("--format", choices=REPORTS, default="text", help="(text)")
+
+
+def _export(command: Parser) -> None:
+    _bundle(command)
+    command.add_argument(
+        "others", type=_path, nargs="*", metavar="BUNDLE",
+        help="the same model for other accelerators, for --ort-package",
+    )  # fmt: skip
+    platforms = command.add_mutually_exclusive_group(required=True)
+    for platform, what in EXPORTS.items():
+        platforms.add_argument(
+            f"--{platform}", dest="to", metavar="DIR", type=_to(platform), help=what
+        )
+    command.add_argument(
+        "--name", metavar="NAME", help="what your code calls the model (after the model's file)"
+    )
+
+
+def _to(platform: str) -> Callable[[str], tuple[str, Path]]:
+    return lambda text: (platform, _path(text))
 
 
 def _push(command: Parser) -> None:
@@ -317,6 +348,11 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "the budgets of edgekit.toml, and a baseline: the gate for CI",
         "edgekit check --baseline main.lock --format junit",
         _check,
+    ),
+    "export": (
+        "what an app embeds of a bundle: one platform's files, and code to call the model",
+        "edgekit export model.edgekit --c firmware/model",
+        _export,
     ),
     "push": (
         "put a bundle on a device, verified there",
