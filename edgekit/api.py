@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 from msgspec import Struct, structs
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from edgekit import (
     benchmarking,
     calibrations,
     contest,
+    datasets,
     exporting,
     field,
     pipeline,
@@ -25,12 +26,16 @@ from edgekit import (
 from edgekit.benchmarking import LatencyFigures, Settings
 from edgekit.contest import Terms
 from edgekit.domain import BenchmarkResult, Explanation, Goal, Interface, ModelSummary, Plan
+from edgekit.errors import DataError
 from edgekit.exporting import Exported
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
 from edgekit.sources.live import ExampleInputs, written
 
 Arrays = ArrayLike | Mapping[str, ArrayLike]
+Samples = Arrays | Iterable[Arrays]
+"""All samples at once, ``[n, *shape]``, by input name where there are several inputs; or one
+after another, each ``[*shape]``: they are never all in memory."""
 
 
 class Model(Struct, frozen=True):
@@ -120,8 +125,8 @@ def build(
     plan: Plan,
     output: str | Path | None = None,
     *,
-    calibration: str | Path | Arrays | None = None,
-    evaluate: str | Path | tuple[Arrays, ArrayLike] | None = None,
+    calibration: str | Path | Samples | None = None,
+    evaluate: str | Path | tuple[Samples, ArrayLike] | None = None,
     metric: str | None = None,
     interface: Interface | None = None,
 ) -> Built:
@@ -132,9 +137,8 @@ def build(
         plan: as ``plan`` gave it; its candidates are tried in order. Without
             ``calibration`` those that need it are left out.
         output: where to; ``None``: ``<model>-<device>.edgekit`` in the current folder.
-        calibration: a ``.npz``, or samples ``[n, *shape]`` (by input name where there are
-            several inputs).
-        evaluate: a ``.npz``, or samples and labels.
+        calibration: a ``.npz``, a folder of samples, or ``Samples``.
+        evaluate: the same, or ``Samples`` and labels.
         metric: its name; ``None`` chooses by the labels.
         interface: pictures as inputs and labels of classes:
             ``Interface(pictures={"x": Picture(colours="rgb", scale=(1 / 255,))}, labels=(...))``.
@@ -175,8 +179,8 @@ def _named(output: str | Path | None, model: Model, plan: Plan) -> Path:
 def _request(
     model: Model,
     plan: Plan,
-    calibration: str | Path | Arrays | None,
-    evaluate: str | Path | tuple[Arrays, ArrayLike] | None,
+    calibration: str | Path | Samples | None,
+    evaluate: str | Path | tuple[Samples, ArrayLike] | None,
     metric: str | None,
     interface: Interface | None,
 ) -> Iterator[Request]:
@@ -244,23 +248,52 @@ def figures(result: BenchmarkResult) -> LatencyFigures:
 
 
 @contextmanager
-def _file(data: str | Path | Arrays | None, labels: ArrayLike | None) -> Iterator[Path | None]:
-    """The path of data that are in a file, or a temporary file of arrays."""
+def _file(data: str | Path | Samples | None, labels: ArrayLike | None) -> Iterator[Path | None]:
+    """The path of data that are in a file or a folder, or a temporary file of arrays."""
     if data is None or isinstance(data, str | Path):
         yield None if data is None else Path(data)
         return
-    named = dict(data) if isinstance(data, Mapping) else {"x": data}
-    arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
-    if labels is not None:
-        arrays["y"] = np.asarray(labels)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / "data.npz"
-        np.savez(path, allow_pickle=False, **arrays)
+        if _one_by_one(data):
+            datasets.save(path, _rows(data, labels))
+        else:
+            arrays = _by_name(cast("Arrays", data))
+            if labels is not None:
+                arrays["y"] = np.asarray(labels)
+            np.savez(path, allow_pickle=False, **arrays)
         yield path
 
 
+def _one_by_one(data: Samples) -> TypeGuard[Iterable[Arrays]]:
+    """Whether samples come one after another: whatever is no array, sequence or mapping."""
+    whole = isinstance(data, Sequence | Mapping) or hasattr(data, "__array__")
+    return isinstance(data, Iterable) and not whole
+
+
+def _by_name(data: Arrays) -> dict[str, NDArray[Any]]:
+    named = dict(data) if isinstance(data, Mapping) else {"x": data}
+    return {name: np.ascontiguousarray(array) for name, array in named.items()}
+
+
+def _rows(data: Iterable[Arrays], labels: ArrayLike | None) -> Iterator[dict[str, NDArray[Any]]]:
+    """Each sample by name, with its label.
+
+    Raises:
+        DataError: there are more of the one than of the other.
+    """
+    if labels is None:
+        yield from map(_by_name, data)
+        return
+    try:
+        for sample, label in zip(data, np.asarray(labels), strict=True):
+            yield {**_by_name(sample), "y": np.asarray(label)}
+    except ValueError as error:
+        raise DataError(f"samples and labels differ in number: {error}") from error
+
+
 @contextmanager
-def _pair(evaluate: str | Path | tuple[Arrays, ArrayLike] | None) -> Iterator[Path | None]:
+def _pair(evaluate: str | Path | tuple[Samples, ArrayLike] | None) -> Iterator[Path | None]:
     if isinstance(evaluate, tuple):
         with _file(*evaluate) as path:
             yield path

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit import fingerprint, resources, store
-from edgekit.content import content, digest
+from edgekit.content import content, data_digest
 from edgekit.domain import Format
 from edgekit.toolchain.environments import TOOLS
 
@@ -30,12 +30,12 @@ def entry(model: Path, request: msgspec.Struct, data: Iterable[Path | None]) -> 
     Args:
         model: the model's file; the external data it names count, too. Of a folder, all files.
         request: everything that was asked for.
-        data: calibration and evaluation files.
+        data: calibration and evaluation files, or folders.
     """
     parts: list[str | bytes] = [
         *content(model),
         msgspec.json.encode(_without_paths(request), order="deterministic"),
-        *("" if path is None else digest(path) for path in data),
+        *("" if path is None else data_digest(path) for path in data),
         code(),
         msgspec.json.encode(tools(), order="deterministic"),
     ]

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from edgekit import store
+
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f])")
 """An ONNX external-data entry as protobuf writes it: the key, then the value's length."""
 
@@ -38,6 +40,11 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_digest(path: Path) -> str:
+    """SHA-256 of a file of data, or over all files of a folder."""
+    return store.key(content(path)) if path.is_dir() else digest(path)
 
 
 def _of_file(model: Path) -> Iterator[str | bytes]:

@@ -8,9 +8,11 @@ number of samples: a member of the zip is decoded a few samples at a time.
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import permutations
 from math import prod
@@ -28,10 +30,12 @@ from edgekit.errors import DataError
 LABELS = "y"
 SINGLE = "x"
 _MAX_AXES = 5
-_UNREADABLE = (
+UNREADABLE = (
     *(OSError, EOFError, ValueError, TypeError, SyntaxError, ArithmeticError, RuntimeError),
     *(MemoryError, zipfile.BadZipFile, zlib.error, TokenError),
 )
+"""What zipfile and NumPy raise over a damaged or forged file."""
+
 Array = NDArray[Any]
 Sample = dict[str, Array]
 
@@ -86,6 +90,66 @@ class Dataset(Struct, frozen=True):
         return fitted.reshape(spec.shape)
 
 
+def save(path: Path, samples: Iterable[Mapping[str, Array]]) -> None:
+    """Write samples to a ``.npz``, one after another: never all of them are in memory.
+
+    Args:
+        path: where to.
+        samples: arrays by name, without a batch axis; of each name all of one shape and type.
+
+    Raises:
+        DataError: there are none, or one is unlike the first.
+    """
+    with ExitStack() as stack:
+        aside = tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-")
+        folder = Path(stack.enter_context(aside))
+        files: dict[str, IO[bytes]] = {}
+        first: dict[str, Array] = {}
+        count = 0
+        for count, sample in enumerate(samples, 1):
+            if not first:
+                first = {name: np.asarray(array) for name, array in sample.items()}
+                files = {
+                    name: stack.enter_context((folder / str(n)).open("w+b"))
+                    for n, name in enumerate(first)
+                }
+            _append(files, first, sample, count - 1)
+        if not count:
+            raise DataError("there are no samples")
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, rows in files.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    _write_rows(member, rows, first[name], count)
+
+
+def _append(
+    files: Mapping[str, IO[bytes]],
+    first: Mapping[str, Array],
+    sample: Mapping[str, Array],
+    index: int,
+) -> None:
+    if sample.keys() != first.keys():
+        raise DataError(
+            f"sample {index} has {', '.join(sorted(sample))}, the first {', '.join(sorted(first))}"
+        )
+    for name, array in sample.items():
+        row, told = np.asarray(array), first[name]
+        if (row.shape, row.dtype) != (told.shape, told.dtype):
+            raise DataError(
+                f"{name!r} of sample {index} is {row.dtype} {list(row.shape)}, "
+                f"of the first {told.dtype} {list(told.shape)}"
+            )
+        files[name].write(np.ascontiguousarray(row).tobytes())
+
+
+def _write_rows(member: IO[bytes], rows: IO[bytes], like: Array, count: int) -> None:
+    descr = np.lib.format.dtype_to_descr(like.dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": (count, *like.shape)}
+    np.lib.format.write_array_header_1_0(member, header)
+    rows.seek(0)
+    shutil.copyfileobj(rows, member)
+
+
 def load(path: Path, inputs: tuple[TensorSpec, ...]) -> Dataset:
     """Open a file and check that it fits the model.
 
@@ -112,7 +176,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path} is not a NumPy .npz file: {error or type(error).__name__}",
             "numpy.savez(path, x=..., y=...) makes one",

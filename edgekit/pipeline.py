@@ -36,6 +36,7 @@ from edgekit.toolchain.process import Limits
 
 if TYPE_CHECKING:
     from edgekit import trial, trials
+    from edgekit.datasets import Dataset
     from edgekit.diagnosis import Obstacle
     from edgekit.sources import SourceModel
 
@@ -52,7 +53,7 @@ class Request(Struct, frozen=True, kw_only=True):
         model: the user's file.
         shapes: input name -> shape, for dynamic axes beyond the batch.
         trust: code that the model's file carries may run.
-        calibration: ``.npz`` for static quantization.
+        calibration: ``.npz``, or a folder of samples, for static quantization.
         evaluation: ``.npz`` that decides, with labels ``y`` or without.
         metric: its name; ``None`` chooses by the labels.
         plan: made before; ``None``: made from the goal and the choice.
@@ -223,21 +224,30 @@ def _check_files(request: Request, destination: Path) -> None:
     if not request.model.exists():
         raise ModelError(f"no such file: {request.model}")
     for what, path in (("calibration", request.calibration), ("evaluation", request.evaluation)):
-        if path is not None and not path.is_file():
-            raise DataError(f"no such {what} file: {path}")
+        if path is not None and not path.exists():
+            raise DataError(f"no such {what} file or folder: {path}")
     bundle.check_destination(destination)
+
+
+def _loaded(path: Path, source: SourceModel, interface: Interface, root: Path) -> Dataset:
+    """Data from a file, or gathered from a folder."""
+    from edgekit import datasets, gathering
+
+    folder = path.is_dir()
+    file = gathering.gathered(path, source.inputs, interface, root) if folder else path
+    return datasets.load(file, source.inputs)
 
 
 def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None:
     """Run the stages, from the source to the files of a bundle in ``folder``."""
-    from edgekit import data_check, datasets, inspection, sources, trial, trials, validation
+    from edgekit import data_check, inspection, sources, trial, trials, validation
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         work = Path(scratch)
         on_stage("source", request.model.name)
         source = sources.load(request.model, work, request.shapes, trust=request.trust, cache=root)
         calibration, evaluation = (
-            datasets.load(path, source.inputs) if path else None
+            _loaded(path, source, request.interface, root) if path else None
             for path in (request.calibration, request.evaluation)
         )
         data_notes = data_check.checked(calibration, evaluation)

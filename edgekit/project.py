@@ -52,7 +52,7 @@ class Model(_Declared, frozen=True, omit_defaults=True):
         source: an .onnx, .pt2, .tflite, .keras or .h5 file, or a SavedModel's folder.
         shapes: input name -> shape, for dynamic axes beyond the batch.
         trust: code that the file carries may run.
-        calibration: an .npz with samples ``x``, or an array for each input.
+        calibration: an .npz with samples ``x``, or an array for each input; or a folder.
         evaluation: the same, that decides, with labels ``y`` or without.
         metric: chosen by the labels when left out.
         max_drop: how far the metric may fall below the original's, in its own unit.

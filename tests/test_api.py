@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import edgekit as ek
+from edgekit import api
 from edgekit.domain import Format
+from edgekit.errors import DataError
 from tests.paths import CALIBRATION, DIGITS_MODEL, EVALUATION
 
 
@@ -68,3 +70,22 @@ def test_every_public_name_is_there() -> None:
     for name in ek.__all__:
         assert getattr(ek, name) is not None
     assert callable(ek.benchmark)
+
+
+def test_samples_may_come_one_after_another() -> None:
+    """And never need to be in memory at once; what is whole stays so."""
+    pairs = (({"x": np.full((2, 3), n, np.float32)} for n in range(5)), range(5))
+    with api._file(*pairs) as path, np.load(path) as archive:
+        assert archive["x"].tolist() == [[[n] * 3] * 2 for n in range(5)]
+        assert archive["y"].tolist() == list(range(5))
+    for whole in (np.zeros((4, 2)), [[0, 0]] * 4, {"x": np.zeros((4, 2))}):
+        with api._file(whole, None) as path, np.load(path) as archive:
+            assert archive["x"].shape == (4, 2)
+            assert archive.files == ["x"]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_as_many_labels_as_samples(count: int) -> None:
+    samples = (np.zeros(2) for _ in range(3))
+    with pytest.raises(DataError, match="differ in number"), api._file(samples, range(count)):
+        pass

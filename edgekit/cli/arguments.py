@@ -185,9 +185,14 @@ def _build(command: Parser) -> None:
         "model's file is free for each)",
     )  # fmt: skip
     data = command.add_argument_group("data")
-    data.add_argument("--calibration", type=_path, metavar="X.npz", help="samples for static int8")
     data.add_argument(
-        "--evaluate", type=_path, metavar="XY.npz", help="samples x and labels y that decide"
+        "--calibration",
+        type=_path,
+        metavar="X",
+        help="samples for static int8: an .npz, or a folder",
+    )
+    data.add_argument(
+        "--evaluate", type=_path, metavar="XY", help="samples x and labels y that decide"
     )
     data.add_argument(
         "--metric",
