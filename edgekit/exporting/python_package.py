@@ -28,6 +28,7 @@ _DISTRIBUTIONS = {
 }
 """Python module -> what installs it; a bundle's manifest names modules."""
 
+_FILES = {Format.LITERT: "model.tflite", Format.ONNXRUNTIME: "model.onnx"}
 _TYPES = frozenset(
     ["bool", "float16", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -54,7 +55,7 @@ def files(package: Package) -> Files:
         "__init__.py": _filled("init.py", words),
         "__main__.py": _filled("main.py", words),
         "py.typed": b"",
-        package.model.name: package.model,
+        words["file"]: package.model,
         **{f"_edgekit/{path.name}": path for path in _runtime()},
     }
     return {
@@ -82,7 +83,7 @@ def _words(package: Package) -> dict[str, str]:
     return {
         "name": package.name,
         "distribution": package.name.replace("_", "-").strip("-"),
-        "file": package.model.name,
+        "file": _FILES[package.artifact.format],
         "version": f"b{package.bundle.sha256[:12]}",
         "example": ", ".join(tensor.identifier for tensor in inputs),
         "request": json.dumps({"inputs": {tensor.identifier: "..." for tensor in inputs}}),
@@ -110,7 +111,7 @@ def _literals(package: Package) -> dict[str, str]:
     manifest, (inputs, outputs) = package.bundle.manifest, _sides(package.signature)
     labels = "".join(f"    {label!a},\n" for label in package.signature.labels)
     return {
-        "sha256": ascii(package.artifact.sha256),
+        "sha256": ascii(package.sha256),
         "kind": ascii(package.artifact.format.value),
         "threads": ascii(manifest.recipe.threads),
         "delegate": ascii(manifest.delegate),
@@ -182,4 +183,4 @@ def _peak_bytes(manifest: Manifest) -> tuple[float, str]:
     return _GUESS_BYTES + 4 * manifest.artifact.size_bytes, "peak as it is guessed"
 
 
-SPEC = ExportSpec(platform="python", formats=(Format.LITERT, Format.ONNXRUNTIME), files=files)
+SPEC = ExportSpec(platform="python", formats=tuple(_FILES), files=files)
