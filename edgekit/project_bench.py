@@ -12,7 +12,7 @@ from msgspec import Struct
 from edgekit import fleet, lock, strict_toml
 from edgekit.content import digest
 from edgekit.domain import BenchmarkResult
-from edgekit.errors import InputError, LockError, ProjectError, UsageError
+from edgekit.errors import EdgekitError, LockError, ProjectError, UsageError
 from edgekit.fleet import Member, Row
 from edgekit.observer import OnRow, OnStage
 from edgekit.project import Pair, Project, is_target
@@ -108,9 +108,7 @@ def _target(project: Project, name: str) -> str:
     return devices[0].target
 
 
-def _fault(project: Project, name: str, message: str, hint: str) -> InputError:
+def _fault(project: Project, name: str, message: str, hint: str) -> EdgekitError:
     where = f"targets.{name}.on"
     document = strict_toml.read(project.path, ProjectError)
-    fault = document.fault(where, f"{where}: {message}", hint)
-    assert isinstance(fault, InputError)  # noqa: S101 - it is what ``refuse`` makes
-    return fault
+    return document.fault(where, f"{where}: {message}", hint)

@@ -217,10 +217,14 @@ def _build_all(
         workers.each(calls, jobs, on_row, done)
         return
     for call in calls:
-        try:
-            done(call, published(**call.arguments, on_stage=partial(on_row, call.name)))
-        except EdgekitError as error:
-            done(call, error)
+        done(call, _done_here(call, on_row))
+
+
+def _done_here(call: Call[Published], on_row: OnRow) -> Published | EdgekitError:
+    try:
+        return call.function(**call.arguments, on_stage=partial(on_row, call.name))
+    except EdgekitError as error:
+        return error
 
 
 def _call(made: _Making, cache: Path, locked: bool) -> Call[Published]:

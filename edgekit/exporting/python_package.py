@@ -18,7 +18,7 @@ from edgekit import resources
 from edgekit.domain import Format, Manifest, Outcome
 from edgekit.errors import UsageError
 from edgekit.exporting.contract import ExportSpec, Files, Package
-from edgekit.exporting.tensors import Signature, Tensor
+from edgekit.exporting.tensors import Tensor
 
 _DISTRIBUTIONS = {
     "ai_edge_litert": "ai-edge-litert",
@@ -86,11 +86,16 @@ def _words(package: Package) -> dict[str, str]:
         "file": _FILES[package.artifact.format],
         "version": f"b{package.bundle.sha256[:12]}",
         "example": ", ".join(tensor.identifier for tensor in inputs),
-        "request": json.dumps({"inputs": {tensor.identifier: "..." for tensor in inputs}}),
+        "request": _in_quotes(json.dumps({"inputs": {tensor.name: "..." for tensor in inputs}})),
         **_runtimes(package.bundle.manifest),
         **_literals(package),
         **_limits(package.bundle.manifest),
     }
+
+
+def _in_quotes(text: str) -> str:
+    """JSON that a shell may have between single quotes."""
+    return text.replace("'", "\\u0027")
 
 
 def _runtimes(manifest: Manifest) -> dict[str, str]:
@@ -108,8 +113,9 @@ def _runtimes(manifest: Manifest) -> dict[str, str]:
 
 def _literals(package: Package) -> dict[str, str]:
     """What the module says of the model: whatever a name holds, it stays a string."""
-    manifest, (inputs, outputs) = package.bundle.manifest, _sides(package.signature)
-    labels = "".join(f"    {label!a},\n" for label in package.signature.labels)
+    manifest, signature = package.bundle.manifest, package.signature
+    inputs, outputs = signature.inputs, signature.outputs
+    labels = "".join(f"    {label!a},\n" for label in signature.labels)
     return {
         "sha256": ascii(package.sha256),
         "kind": ascii(package.artifact.format.value),
@@ -125,10 +131,6 @@ def _literals(package: Package) -> dict[str, str]:
         "first": outputs[0].identifier,
         "taken": ", ".join(f"{t.identifier}=given[{t.name!a}]" for t in outputs),
     }
-
-
-def _sides(signature: Signature) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return signature.inputs, signature.outputs
 
 
 def _tensor(tensor: Tensor) -> str:
