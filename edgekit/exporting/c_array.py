@@ -58,7 +58,7 @@ def _header(package: Package, arena: micro.Arena) -> Iterator[str]:
     yield f"#ifndef EDGEKIT_{upper}_H\n#define EDGEKIT_{upper}_H\n\n"
     yield "#include <stdbool.h>\n#include <stdint.h>\n\n"
     yield '#ifdef __cplusplus\nextern "C" {\n#endif\n\n'
-    yield f"/* The model, a .tflite file: sha256 {package.artifact.sha256}. */\n"
+    yield f"/* The model, a .tflite file: sha256 {package.sha256}. */\n"
     yield f"#define {upper}_SIZE {package.artifact.size_bytes}\n"
     yield f"extern const uint8_t {name}_model[{upper}_SIZE];\n\n"
     yield _arena_text(upper, arena)

@@ -8,7 +8,7 @@ tensors, is generated.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from edgekit import resources
 from edgekit.domain import Format
@@ -19,6 +19,7 @@ from edgekit.exporting.tensors import Signature, Tensor
 
 _RUNTIMES = {Format.LITERT: "litert", Format.ONNXRUNTIME: "onnxruntime"}
 _NAMESPACES = {Format.LITERT: "litert", Format.ONNXRUNTIME: "ort"}
+_MODELS = {Format.LITERT: "model.tflite", Format.ONNXRUNTIME: "model.onnx"}
 _TYPES = {
     "float16": ("f16", "float"),
     "float32": ("f32", "float"),
@@ -42,8 +43,8 @@ def files(package: Package) -> Files:
     Raises:
         UsageError: the model has a tensor of a type that the wrapper does not know.
     """
-    name, model = package.name, PurePosixPath(package.artifact.path).name
-    runtime = _RUNTIMES[package.artifact.format]
+    name, runtime = package.name, _RUNTIMES[package.artifact.format]
+    model = _MODELS[package.artifact.format]
     stubs = resources.folder("runtime_stubs")
     config = (stubs / "cpp" / "cmake" / "config.cmake").read_text(encoding="utf-8")
     return {
@@ -89,7 +90,7 @@ def _wrapper(package: Package) -> Iterator[str]:
     yield '#error "export every model of an app with the same edgekit"\n#endif\n\n'
     yield f"namespace {name} {{\n\n"
     yield "// Of the model file, which has to be the one that was validated.\n"
-    yield f'inline constexpr char kSha256[] =\n    "{package.artifact.sha256}";\n'
+    yield f'inline constexpr char kSha256[] =\n    "{package.sha256}";\n'
     yield "// How many samples one run takes, at most.\n"
     yield f"inline constexpr std::size_t kBatch = {batch(signature)};\n"
     yield from _labels(signature.labels)
@@ -175,7 +176,7 @@ def _picture_shape(tensor: Tensor) -> tuple[int, int, str]:
 def _model(package: Package) -> Iterator[str]:
     signature = package.signature
     space = f"edgekit::{_NAMESPACES[package.artifact.format]}"
-    size = batch(signature)
+    size, threads = batch(signature), package.bundle.manifest.recipe.threads
     puts = "".join(
         f"      edgekit::put(session_, inputs_, {index}, i, samples[i].{tensor.identifier});\n"
         for index, tensor in enumerate(signature.inputs)
@@ -188,8 +189,9 @@ def _model(package: Package) -> Iterator[str]:
 // For one thread at a time; an edgekit::Worker makes it one for many. Throws edgekit::Error.
 class Model {{
  public:
-  // Reads the model file, and checks that it is the right one.
-  explicit Model(const std::string& path, const edgekit::Options& options = {{}})
+  // Reads the model file, and checks that it is the right one. Runs on as many threads as the
+  // bundle was planned for, unless told otherwise.
+  explicit Model(const std::string& path, const edgekit::Options& options = {{{threads}}})
       : session_(edgekit::read_model(path, kSha256), inputs_, outputs_, kBatch, options) {{}}
 
   Outputs run(const Inputs& sample) {{ return std::move(run(std::vector<Inputs>{{sample}})[0]); }}

@@ -105,7 +105,7 @@ def _body(provider: str, bundle: Bundle) -> Table:
     manifest = bundle.manifest
     told = {
         "bundle": bundle.sha256,
-        "sha256": manifest.artifact.sha256,
+        "sha256": manifest.digests[manifest.artifact.path],
         "device": manifest.device,
         "recipe": manifest.recipe.label,
     }

@@ -6,6 +6,7 @@ import base64
 import configparser
 import json
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -327,8 +328,12 @@ class TestFiles:
             )
             moved = msgspec.structs.replace(opened, manifest=manifest)
             package = Package(bundle=moved, name="digits", signature=signature(manifest))
-            text = python_package.files(package)["digits/__init__.py"]
+            files = python_package.files(package)
+            text, readme = files["digits/__init__.py"], files["README.md"]
         assert isinstance(text, bytes)
+        assert isinstance(readme, bytes)
+        (line,) = [line for line in readme.decode().splitlines() if line.startswith("echo ")]
+        assert list(json.loads(shlex.split(line)[1])["inputs"]) == [ODD]
         text.decode("ascii")
         start = text.index(b"INPUTS: ")
         names = {"Tuple": tuple, "Tensor": dict, "Quantization": dict, "Picture": dict, "str": str}
