@@ -91,6 +91,8 @@ class Metric(Struct, frozen=True):
     Attributes:
         against_source: the source's outputs are the truth, whatever the labels say.
         scores: what each sample contributes, ``[samples]``, where the figure is their mean.
+        usual_drop: how much worse it may get, where nobody says.
+        relative: that is a share of the original's value: its unit is the output's own.
     """
 
     name: str
@@ -98,6 +100,12 @@ class Metric(Struct, frozen=True):
     higher_is_better: bool = True
     against_source: bool = False
     scores: Callable[[Array, Array], Array] | None = None
+    usual_drop: float = 0.005
+    relative: bool = False
+
+    def usual(self, baseline: float) -> float:
+        """How much worse than the original's value it may get, in its own unit."""
+        return self.usual_drop * abs(baseline) if self.relative else self.usual_drop
 
 
 def reference(
@@ -141,7 +149,7 @@ def validate(
     runtime: str,
     *,
     metric: Metric,
-    max_drop: float,
+    max_drop: float | None,
     infer: host.Infer = host.infer,
 ) -> tuple[ValidationReport, tuple[Path, ...]]:
     """Run the artifact on the reference's samples and compare.
@@ -152,7 +160,7 @@ def validate(
         folder: holds the artifact; its outputs are written into ``folder/outputs``.
         runtime: the name of the host runtime.
         metric: decides; of the first output.
-        max_drop: how much worse the metric may get.
+        max_drop: how much worse the metric may get; ``None``: as much as is usual for it.
         infer: what runs the artifact; see ``FormatSpec``.
 
     Returns:
@@ -172,6 +180,7 @@ def validate(
     first = np.load(made.outputs[0], mmap_mode="r")
     got = binding.to_source(np.load(paths[0], mmap_mode="r"), artifact.outputs[0])
     baseline, value = _measured(made, metric, first, got)
+    allowed = metric.usual(baseline) if max_drop is None else max_drop
     drop = baseline - value if metric.higher_is_better else value - baseline
     report = ValidationReport(
         sample_count=made.sample_count,
@@ -180,11 +189,11 @@ def validate(
         baseline=baseline,
         value=value,
         drop=drop,
-        max_drop=max_drop,
+        max_drop=allowed,
         per_output=fidelity,
         drop_interval=_interval(made, metric, first, got),
         # The margin is for the rounding of a difference: 0.928 - 0.918 is not exactly 0.01.
-        passed=bool(drop <= max_drop + 1e-9),
+        passed=bool(drop <= allowed + 1e-9),
     )
     return report, paths
 
@@ -401,7 +410,7 @@ METRICS = {
     for metric in (
         Metric("top1", _top1, scores=_right),
         Metric("cosine", _mean_cosine, against_source=True, scores=_cosines),
-        Metric("mae", _mae, higher_is_better=False, scores=_errors),
+        Metric("mae", _mae, higher_is_better=False, scores=_errors, usual_drop=0.02, relative=True),
         Metric("auc", _auc),
     )
 }

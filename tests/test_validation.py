@@ -478,3 +478,12 @@ def test_a_verdict_is_settled_when_the_whole_interval_is_on_its_side(
     )
     assert report.settled is settled
     assert report.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "baseline", "allowed"),
+    [("top1", 0.9, 0.005), ("cosine", 1.0, 0.005), ("auc", 0.5, 0.005), ("mae", 50.0, 1.0)],
+)
+def test_what_may_be_lost_is_usual_for_the_metric(name, baseline, allowed):
+    """An error has the unit of the output: 0.005 degrees are nothing, 0.005 of a radian much."""
+    assert METRICS[name].usual(baseline) == pytest.approx(allowed)

@@ -418,8 +418,8 @@ def _decision(command: Parser, *, required: bool = True) -> None:
     goal.add_argument("--max-memory-mb", type=float, metavar="MB")
     goal.add_argument("--max-energy-mj", type=float, metavar="MJ", help="per inference")
     goal.add_argument(
-        "--max-drop", type=float, default=0.005, metavar="DROP",
-        help="how far the metric may fall below the original's, absolute (0.005)",
+        "--max-drop", type=float, metavar="DROP",
+        help="how far the metric may fall below the original's, in its own unit (0.005; mae 2 %%)",
     )  # fmt: skip
     goal.add_argument("--prefer", choices=PREFERENCES, default="latency", help="(latency)")
     narrow = command.add_argument_group("narrowing the choice")

@@ -29,14 +29,14 @@ class Goal(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         max_accuracy_drop: how much worse the metric may get, in its own unit (0.01: one
-            point of top-1).
+            point of top-1); ``None``: what is usual for the metric.
     """
 
     max_latency_ms: AboveZero | None = None
     max_size_mb: AboveZero | None = None
     max_memory_mb: AboveZero | None = None
     max_energy_mj: AboveZero | None = None
-    max_accuracy_drop: NotNegative = 0.005
+    max_accuracy_drop: NotNegative | None = None
     prefer: Prefer = Prefer.LATENCY
 
 
