@@ -12,7 +12,6 @@ from edgekit.domain import (
     Artifact,
     BalancingReport,
     DeviceProfile,
-    Format,
     Goal,
     Interface,
     ModelSummary,
@@ -153,10 +152,7 @@ def prepared(bench: Bench, recipe: Recipe, on_stage: OnStage) -> Prepared:
         on_stage("round", f"{source.name} to {recipe.precision}")
         source, rounded = storing.rounded(source, recipe.format, wanted, calibration, cache)
         return Prepared(source, pruned, rounded)
-    # What LiteRT makes of another framework's own file is better than what a changed graph
-    # becomes: that would take a detour over ONNX.
-    own_way = recipe.format is Format.LITERT and source.original is not None
-    if wanted and recipe.is_static and not own_way:
+    if wanted and balancing.serves(source, recipe):
         on_stage("balance", f"{source.name} for {recipe.precision}")
         source, balanced = balancing.balanced(source, wanted, calibration, cache)
         return Prepared(source, pruned, balanced=balanced)

@@ -23,7 +23,7 @@ from edgekit.compression.differences import before_softmax, difference, outputs
 from edgekit.compression.integers import Floats
 from edgekit.compression.layers import Layer, layers
 from edgekit.datasets import Dataset
-from edgekit.domain import BalancingReport, Quantization, TensorSpec
+from edgekit.domain import BalancingReport, Format, Quantization, Recipe, TensorSpec
 from edgekit.sources import SourceModel
 
 _HELD_OUT = 5
@@ -34,6 +34,16 @@ _ROWS = 20_000
 
 _WORTH = 0.95
 """What is changed must leave less than this share of the error."""
+
+
+def serves(source: SourceModel, recipe: Recipe) -> bool:
+    """Whether a recipe's integers may gain by it.
+
+    What LiteRT makes of another framework's own file is better than what a changed graph
+    becomes: that would take a detour over ONNX.
+    """
+    own_way = recipe.format is Format.LITERT and source.original is not None
+    return recipe.is_static and not own_way
 
 
 def balanced(

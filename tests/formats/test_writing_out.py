@@ -51,6 +51,7 @@ def test_it_ends_at_an_artifact_that_agrees(tmp_path):
     source, folder = read(attention(), tmp_path), tmp_path / "made"
     folder.mkdir()
     job = Job(source=source, recipe=Recipe(format=Format.LITERT, runtime="any"), folder=folder)
-    first, *refused = FORMATS[Format.LITERT].make(job).notes
+    first, rewritten, *refused = FORMATS[Format.LITERT].make(job).notes
     assert first == "by onnx2tf 2.6.9 of smaller operators"
+    assert rewritten.startswith("operators rewritten")
     assert [note.split(" did not do: ")[0] for note in refused] == ["onnx2tf 2.6.9"]
