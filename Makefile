@@ -17,7 +17,7 @@ FIND_PYTHON = for p in $${PYTHON:-} python3 python3.13 python3.12 python; do \
 	  then echo "$$p"; exit 0; fi; done; \
 	echo "edgekit needs Python 3.12 or newer; name one with PYTHON=..." >&2; exit 1
 
-.PHONY: help demo test check lint lab clean sshd
+.PHONY: help demo test check lint lab clean sshd kotlin
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -44,8 +44,16 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lab: $(READY) sshd
+lab: $(READY) sshd kotlin
 	$(BIN)/python -m pytest -m lab
+
+# Kotlin's compiler, as its Jupyter kernel carries it (80 MB), and a JDK to run it on.
+kotlin: $(READY)
+	@if ! command -v javac >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends default-jdk-headless >/dev/null; fi
+	@if [ ! -d .work/kotlin ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --constraint constraints.txt --target .work/kotlin kotlin-jupyter-kernel; fi
 
 # The tests push to a real SSH server; where it cannot be installed they say that they skip.
 sshd:
