@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgekit.api import build as build
     from edgekit.api import build_best as build_best
     from edgekit.api import explain as explain
+    from edgekit.api import export as export
     from edgekit.api import figures as figures
     from edgekit.api import load as load
     from edgekit.api import plan as plan
@@ -47,6 +48,7 @@ _PUBLIC = {
     "build": "edgekit.api",
     "build_best": "edgekit.api",
     "explain": "edgekit.api",
+    "export": "edgekit.api",
     "figures": "edgekit.api",
     "load": "edgekit.api",
     "plan": "edgekit.api",

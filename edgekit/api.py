@@ -12,10 +12,20 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import ArrayLike
 
-from edgekit import benchmarking, calibrations, contest, field, pipeline, profiles, store
+from edgekit import (
+    benchmarking,
+    calibrations,
+    contest,
+    exporting,
+    field,
+    pipeline,
+    profiles,
+    store,
+)
 from edgekit.benchmarking import LatencyFigures, Settings
 from edgekit.contest import Terms
 from edgekit.domain import BenchmarkResult, Explanation, Goal, Interface, ModelSummary, Plan
+from edgekit.exporting import Exported
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
 from edgekit.sources.live import ExampleInputs, written
@@ -202,6 +212,28 @@ def benchmark(
     """
     path = bundle.path if isinstance(bundle, Built) else Path(bundle)
     return field.measure(path, on, structs.replace(settings or Settings(), **how))
+
+
+def export(
+    bundle: Built | str | Path,
+    platform: str,
+    destination: str | Path,
+    *,
+    name: str | None = None,
+) -> Exported:
+    """Write what an app embeds of a bundle: one platform's files and nothing else.
+
+    Args:
+        bundle: what ``build`` gave, or a path.
+        platform: as the options of ``edgekit export`` are called: ``c``.
+        destination: a new or empty folder, or an earlier export.
+        name: what the app's programmer calls the model; ``None``: after the model's file.
+
+    Raises:
+        EdgekitError: as ``exporting.export``.
+    """
+    path = bundle.path if isinstance(bundle, Built) else Path(bundle)
+    return exporting.export(path, platform, Path(destination), name=name)
 
 
 def figures(result: BenchmarkResult) -> LatencyFigures:

@@ -15,13 +15,14 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edgekit.domain import SCHEMA_VERSION, Manifest
 from edgekit.errors import BundleError
+from edgekit.publishing import files_in, is_plain, replacing
 
 MANIFEST = "manifest.json"
 SUFFIX = ".edgekit"
@@ -61,7 +62,7 @@ def complete(folder: Path, manifest: Manifest) -> str:
     Returns:
         The bundle's identity: the sha256 of the manifest.
     """
-    files = sorted(_files(folder) - {MANIFEST})
+    files = sorted(files_in(folder) - {MANIFEST})
     manifest = msgspec.structs.replace(
         manifest,
         digests={name: digest(folder / name) for name in files},
@@ -75,12 +76,8 @@ def complete(folder: Path, manifest: Manifest) -> str:
 def write(folder: Path, manifest: Manifest, destination: Path) -> str:
     """Complete ``folder`` and publish it; see ``complete`` and ``publish``."""
     sha256 = complete(folder, manifest)
-    publish(folder, tuple(_files(folder)), destination)
+    publish(folder, tuple(files_in(folder)), destination)
     return sha256
-
-
-def _files(folder: Path) -> set[str]:
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
 def check_destination(destination: Path) -> None:
@@ -110,7 +107,7 @@ def _is_bundle(folder: Path) -> bool:
         listed = parse((folder / MANIFEST).read_bytes()).digests
     except (OSError, BundleError):
         return False
-    return _files(folder) <= {*listed, MANIFEST}
+    return files_in(folder) <= {*listed, MANIFEST}
 
 
 def publish(folder: Path, files: tuple[str, ...], destination: Path) -> None:
@@ -121,28 +118,11 @@ def publish(folder: Path, files: tuple[str, ...], destination: Path) -> None:
     """
     check_destination(destination)
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".edgekit-") as aside:
-            made = Path(aside) / "bundle"
-            if destination.suffix == SUFFIX:
-                _zip(folder, files, made)
-                made.replace(destination)
-            else:
-                _copy(folder, files, made)
-                _swap(made, destination, Path(aside) / "old")
+        with replacing(destination) as made:
+            lay_out = _zip if destination.suffix == SUFFIX else _copy
+            lay_out(folder, files, made)
     except OSError as error:
         raise BundleError(f"cannot write {destination}: {error.strerror}") from error
-
-
-def _swap(made: Path, destination: Path, old: Path) -> None:
-    """Put ``made`` in the place of ``destination``; what was there comes back if that fails."""
-    try:
-        if destination.exists():
-            destination.rename(old)
-        made.rename(destination)
-    finally:
-        if old.exists() and not destination.exists():
-            old.rename(destination)
 
 
 @contextmanager
@@ -223,9 +203,7 @@ def _named(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _check_name(name: str) -> None:
-    pure = PurePosixPath(name)
-    plain = str(pure) == name and not pure.is_absolute() and ".." not in pure.parts
-    if not plain or not name.isprintable() or "\\" in name or ":" in name or name == MANIFEST:
+    if name == MANIFEST or not is_plain(name):
         raise BundleError(f"a bundle cannot hold a file named {name!r}")
 
 

@@ -156,7 +156,7 @@ def test_a_folder_comes_back_when_the_last_step_fails(tmp_path, monkeypatch):
     rename = Path.rename
 
     def fails_for_the_new(self, target):
-        if self.name == "bundle":
+        if self.name == "made":
             raise OSError(5, "Input/output error")
         return rename(self, target)
 

@@ -21,6 +21,9 @@ PRECISIONS = (
 )
 FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
+EXPORTS = {
+    "c": "the model as a C array for TensorFlow Lite for Microcontrollers",
+}
 REPORTS = ("text", "junit", "github", "markdown")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
@@ -232,6 +235,22 @@ def _check(command: Parser) -> None:
     command.add_argument("--format", choices=REPORTS, default="text", help="(text)")
 
 
+def _export(command: Parser) -> None:
+    _bundle(command)
+    platforms = command.add_mutually_exclusive_group(required=True)
+    for platform, what in EXPORTS.items():
+        platforms.add_argument(
+            f"--{platform}", dest="to", metavar="DIR", type=_to(platform), help=what
+        )
+    command.add_argument(
+        "--name", metavar="NAME", help="what your code calls the model (after the model's file)"
+    )
+
+
+def _to(platform: str) -> Callable[[str], tuple[str, Path]]:
+    return lambda text: (platform, _path(text))
+
+
 def _push(command: Parser) -> None:
     _bundle(command)
     _targets(command)
@@ -317,6 +336,11 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "the budgets of edgekit.toml, and a baseline: the gate for CI",
         "edgekit check --baseline main.lock --format junit",
         _check,
+    ),
+    "export": (
+        "what an app embeds of a bundle: one platform's files, and code to call the model",
+        "edgekit export model.edgekit --c firmware/model",
+        _export,
     ),
     "push": (
         "put a bundle on a device, verified there",

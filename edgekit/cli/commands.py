@@ -132,6 +132,15 @@ def verify(arguments: Namespace) -> Output:
     return documents.verified(*told), partial(terminal.verified, *told)
 
 
+def export(arguments: Namespace) -> Output:
+    """``edgekit export``."""
+    from edgekit import exporting
+
+    platform, destination = arguments.to
+    made = exporting.export(arguments.bundle, platform, destination, name=arguments.name)
+    return documents.exported(made), partial(terminal.exported, made)
+
+
 def push(arguments: Namespace) -> Output:
     """``edgekit push``."""
     from edgekit import field
@@ -232,6 +241,7 @@ COMMANDS: dict[str, Callable[[Namespace], Output]] = {
     "plan": plan,
     "build": build,
     "verify": verify,
+    "export": export,
     "push": push,
     "bench": bench,
     "compare": compare,

@@ -283,6 +283,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         sensitivity: what each node costs in int8, the costliest first, where the recipe had
             to be repaired.
         data_notes: what is odd about the calibration data.
+        interface: what an application is to see, by the names of the source's tensors.
         digests: sha256 of every other file of the bundle, by its path.
         sizes_bytes: size of the same files.
     """
@@ -307,3 +308,4 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rounded: RoundingReport | None = None
     sensitivity: tuple[NodeCost, ...] = ()
     data_notes: tuple[str, ...] = ()
+    interface: Interface = Interface()

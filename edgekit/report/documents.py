@@ -24,6 +24,7 @@ from edgekit.domain import (
     ValidationReport,
 )
 from edgekit.errors import EdgekitError
+from edgekit.exporting import Exported
 from edgekit.pipeline import Built, Inspection
 
 Document = dict[str, Any]
@@ -166,6 +167,11 @@ def verified(path: str, sha256: str, manifest: Manifest) -> Document:
         "device": manifest.device,
         "recipe": recipe(manifest.recipe),
     }
+
+
+def exported(made: Exported) -> Document:
+    """An export: where it lies, and the sha256 of its files."""
+    return {"export": str(made.path), "size_bytes": made.size_bytes, **plain(made.record)}
 
 
 def pushed(deployment: Deployment) -> Document:

@@ -26,6 +26,7 @@ from edgekit.domain import (
     Range,
     ValidationReport,
 )
+from edgekit.exporting import Exported
 from edgekit.pipeline import Built, Inspection
 from edgekit.report import documents
 from edgekit.report.layout import count, milliseconds, new_table, size
@@ -324,6 +325,18 @@ def verified(path: str, sha256: str, manifest: Manifest) -> RenderableType:
         f"{path} is whole: {len(manifest.digests) + 1} files, every digest is right.\n"
         f"{name} for {printable(manifest.device)}: {manifest.recipe.label}\nbundle {sha256}"
     )
+
+
+def exported(made: Exported) -> RenderableType:
+    """An export that was written."""
+    table = new_table("", "", header=False)
+    record = made.record
+    table.add_row("export", f"{made.path}, {size(made.size_bytes)}")
+    table.add_row("platform", record.platform)
+    table.add_row("name", record.name)
+    for index, name in enumerate(record.files):
+        table.add_row("" if index else "files", name)
+    return table
 
 
 def pushed(deployment: Deployment) -> RenderableType:

@@ -1,0 +1,88 @@
+"""What an app embeds of a bundle: one platform's files and nothing else.
+
+Not named after ``ek.export``, which a package of that name would hide.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from msgspec import Struct
+
+from edgekit import bundle
+from edgekit.bundle import Bundle
+from edgekit.errors import UsageError
+from edgekit.exporting import c_array, folder
+from edgekit.exporting.contract import ExportSpec, Package
+from edgekit.exporting.folder import Record
+from edgekit.exporting.tensors import RESERVED, identifier, signature
+
+EXPORTS: dict[str, ExportSpec] = {spec.platform: spec for spec in (c_array.SPEC,)}
+"""What can be exported to; a new platform is one file here and one row."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class Exported(Struct, frozen=True, kw_only=True):
+    """An export that was written."""
+
+    path: Path
+    record: Record
+    size_bytes: int
+
+
+def export(path: Path, platform: str, destination: Path, *, name: str | None = None) -> Exported:
+    """Write what a platform's app embeds of a bundle.
+
+    Args:
+        path: the bundle.
+        platform: a key of ``EXPORTS``.
+        destination: a new or empty folder, or an earlier export that nobody changed since.
+        name: what the app's programmer calls the model; ``None``: after the model's file.
+
+    Raises:
+        BundleError: a bundle that is damaged, or a destination that holds something else.
+        UsageError: no such platform, a name that is no identifier, or a bundle whose artifact
+            the platform does not take.
+    """
+    if platform not in EXPORTS:
+        raise UsageError(f"no platform {platform!r}", f"there is: {', '.join(sorted(EXPORTS))}")
+    spec = EXPORTS[platform]
+    folder.check_destination(destination)
+    with bundle.opened(path) as opened:
+        _check_format(opened, path, spec)
+        package = Package(
+            bundle=opened, name=_name(name, opened), signature=signature(opened.manifest)
+        )
+        record = Record(
+            platform=platform,
+            name=package.name,
+            bundle_sha256=opened.sha256,
+            artifact_sha256=package.artifact.sha256,
+            files={},
+        )
+        written = folder.write(spec.files(package), record, destination)
+    size = folder.total_bytes(destination, written.files)
+    return Exported(path=destination, record=written, size_bytes=size)
+
+
+def _check_format(opened: Bundle, path: Path, spec: ExportSpec) -> None:
+    got = opened.manifest.artifact.format
+    if got not in spec.formats:
+        wanted = " or ".join(each.value for each in spec.formats)
+        raise UsageError(
+            f"{path} holds a model for {got.value}, --{spec.platform} takes {wanted}",
+            f"build the bundle with --format {spec.formats[0].value}",
+        )
+
+
+def _name(name: str | None, opened: Bundle) -> str:
+    if name is None:
+        return identifier(opened.manifest.model_name, "model")
+    if not _NAME.fullmatch(name) or name in RESERVED:
+        raise UsageError(
+            f"--name {name!r:.80} is no name for code in every language",
+            "small letters, digits and _ only, a letter first, 64 at most, no reserved word",
+        )
+    return name
