@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,11 @@ def faults(source: bytes) -> list[str]:
         elif node.has_error:
             waiting.extend(node.children)
     return found
+
+
+def stands_alone(path: Path) -> bool:
+    """Whether a file of the wrapper needs neither Android nor a runtime."""
+    return re.search(r"^import (?!java\.|kotlin\.)", path.read_text(), re.M) is None
 
 
 def why_not_here() -> str | None:

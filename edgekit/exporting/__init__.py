@@ -13,12 +13,14 @@ from msgspec import Struct
 from edgekit import bundle
 from edgekit.bundle import Bundle
 from edgekit.errors import UsageError
-from edgekit.exporting import c_array, folder
+from edgekit.exporting import android, c_array, folder, ios
 from edgekit.exporting.contract import ExportSpec, Package
 from edgekit.exporting.folder import Record
 from edgekit.exporting.tensors import RESERVED, identifier, signature
 
-EXPORTS: dict[str, ExportSpec] = {spec.platform: spec for spec in (c_array.SPEC,)}
+EXPORTS: dict[str, ExportSpec] = {
+    spec.platform: spec for spec in (android.SPEC, ios.SPEC, c_array.SPEC)
+}
 """What can be exported to; a new platform is one file here and one row."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")

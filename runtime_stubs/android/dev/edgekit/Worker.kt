@@ -66,7 +66,7 @@ class Worker<A, B>(
                 waiting.drainTo(calls, batch - 1)
                 answer(calls.filter { !it.answer.isCancelled })
             }
-        } catch (_: InterruptedException) {
+        } catch (closed: InterruptedException) {
             // By close, which tells whoever waits.
         }
     }

@@ -3,18 +3,9 @@
 import CoreML
 import Foundation
 
-/// The types of numbers in files and in models, by NumPy's names.
+/// The types of numbers in models and in files.
 enum Element: String {
     case float16, float32, float64, int32, int64, uint8
-
-    init?(descr: String) {
-        let known: [String: Element] = [
-            "<f2": .float16, "<f4": .float32, "<f8": .float64,
-            "<i4": .int32, "<i8": .int64, "|u1": .uint8,
-        ]
-        guard let element = known[descr] else { return nil }
-        self = element
-    }
 
     var bytes: Int {
         switch self {

@@ -2,6 +2,18 @@
 
 import Foundation
 
+extension Element {
+    /// By NumPy's name.
+    init?(descr: String) {
+        let known: [String: Element] = [
+            "<f2": .float16, "<f4": .float32, "<f8": .float64,
+            "<i4": .int32, "<i8": .int64, "|u1": .uint8,
+        ]
+        guard let element = known[descr] else { return nil }
+        self = element
+    }
+}
+
 /// One sample: numbers in the order of their indices, the last one fastest.
 struct Sample {
     let element: Element

@@ -77,7 +77,7 @@ final class Session {
             switch value {
             case .floats(let numbers): key.append(numbers.withUnsafeBytes { Data($0) })
             case .integers(let numbers): key.append(numbers.withUnsafeBytes { Data($0) })
-            case .image, .pixels: return nil
+            case .picture: return nil
             }
         }
         return key

@@ -5,14 +5,19 @@ import CoreML
 import CoreVideo
 import Foundation
 
+/// What an app gives for an input that is a picture.
+public enum Picture {
+    /// Scaled to the model's size, and converted to its colours.
+    case image(CGImage)
+    /// Of the model's own size, as a camera or Vision gives it.
+    case pixels(CVPixelBuffer)
+}
+
 /// What an app gives for an input.
 enum Value {
     case floats([Float])
     case integers([Int32])
-    /// Scaled and converted to what the model takes.
-    case image(CGImage)
-    /// Of the model's own size, as a camera or Vision gives it.
-    case pixels(CVPixelBuffer)
+    case picture(Picture)
 }
 
 /// An input or an output.
@@ -34,12 +39,12 @@ struct Tensor {
         case .integers(let numbers):
             guard element == .int32 else { throw ModelError.input("\(name) takes real numbers") }
             return MLFeatureValue(multiArray: try array(numbers, .int32))
-        case .image(let image):
+        case .picture(.image(let image)):
             guard let constraint = description?.imageConstraint else {
                 throw ModelError.input("\(name) is no picture")
             }
             return try MLFeatureValue(cgImage: image, constraint: constraint, options: nil)
-        case .pixels(let buffer):
+        case .picture(.pixels(let buffer)):
             return MLFeatureValue(pixelBuffer: buffer)
         }
     }
