@@ -25,6 +25,7 @@ EXPORTS = {
     "android": "a Gradle module with the model, a typed Kotlin class, and the gate",
     "ios": "a Swift package with the model, a typed class, and a script for Xcode",
     "c": "the model as a C array for TensorFlow Lite for Microcontrollers",
+    "cmake": "a C++17 wrapper as a CMake package, for LiteRT or ONNX Runtime",
 }
 REPORTS = ("text", "junit", "github", "markdown")
 PREFERENCES = ("latency", "size", "energy", "accuracy")

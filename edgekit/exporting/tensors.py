@@ -26,9 +26,10 @@ _SWIFT = """
     internal let nil open precedencegroup protocol repeat rethrows self subscript throws where
 """
 RESERVED = frozenset(f"{_CPP} {_KOTLIN} {_SWIFT}".split()) | {
-    word.lower() for word in keyword.kwlist
+    *(word.lower() for word in keyword.kwlist),
+    *("edgekit", "std"),
 }
-"""What means something in C, C++, Kotlin, Swift or Python."""
+"""What means something in C, C++, Kotlin, Swift or Python, and namespaces of the wrappers."""
 _LONGEST = 60
 
 
