@@ -136,7 +136,7 @@ def build(
             several inputs).
         evaluate: a ``.npz``, or samples and labels.
         metric: its name; ``None`` chooses by the labels.
-        interface: pictures as inputs and labels of classes, for Core ML:
+        interface: pictures as inputs and labels of classes:
             ``Interface(pictures={"x": Picture(colours="rgb", scale=(1 / 255,))}, labels=(...))``.
 
     Raises:

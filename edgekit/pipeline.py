@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from edgekit import build_cache, bundle, fingerprint, resources, store
+from edgekit import build_cache, bundle, fingerprint, interfaces, resources, store
 from edgekit.calibrations import Basis
 from edgekit.domain import (
     CPU,
@@ -28,7 +28,7 @@ from edgekit.domain import (
     Plan,
     Recipe,
 )
-from edgekit.errors import BundleError, DataError, InputError, ModelError, UsageError
+from edgekit.errors import BundleError, DataError, InputError, ModelError
 from edgekit.observer import OnStage, silent
 from edgekit.planning import Choice, explain, plan
 from edgekit.toolchain import isolation
@@ -57,7 +57,7 @@ class Request(Struct, frozen=True, kw_only=True):
         metric: its name; ``None`` chooses by the labels.
         plan: made before; ``None``: made from the goal and the choice.
         basis: what predictions rest on.
-        interface: what an application is to see of the model; for Core ML only.
+        interface: what an application is to see of the model.
     """
 
     model: Path
@@ -156,17 +156,13 @@ def _planned(request: Request, summary: ModelSummary) -> Plan:
 
 
 def _check_interface(request: Request, made: Plan, source: SourceModel) -> None:
-    """Pictures and labels fit the model, and are for a format that tells an application of them."""
+    """Pictures and labels fit the model, and the formats that it may become."""
     from edgekit.formats import coreml_interface
 
-    others = {c.recipe.format.value for c in made.candidates} - {Format.COREML.value}
-    if request.interface != Interface() and others:
-        raise UsageError(
-            f"pictures and labels are for Core ML packages; {request.profile.name} may get "
-            + " or ".join(sorted(others)),
-            "leave them out, or choose a device that takes Core ML, with --format coreml",
-        )
-    coreml_interface.check(request.interface, source.inputs, source.outputs)
+    interfaces.check(request.interface, source.inputs, source.outputs)
+    formats = {candidate.recipe.format for candidate in made.candidates}
+    if request.interface.labels and Format.COREML in formats:
+        coreml_interface.check(source.inputs, source.outputs)
 
 
 def build(
@@ -311,6 +307,7 @@ def _write(
         rounded=made.rounded,
         sensitivity=made.sensitivity,
         data_notes=data_notes,
+        interface=bench.interface,
     )
     bundle.complete(folder, manifest)
 

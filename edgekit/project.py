@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from edgekit import profiles, strict_toml
+from edgekit import interfaces, profiles, strict_toml
 from edgekit.domain import DeviceProfile, Format, Picture, Prefer
 from edgekit.errors import ProfileError, ProjectError
 from edgekit.strict_toml import Document
@@ -23,7 +23,6 @@ SCHEMA = Path(__file__).with_name("edgekit.schema.json")
 """JSON Schema of the file, for editors; a test holds it to the types below."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_COLOURS = ("rgb", "bgr", "gray")
 
 Above0 = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -57,8 +56,9 @@ class Model(_Declared, frozen=True, omit_defaults=True):
         evaluation: the same, that decides, with labels ``y`` or without.
         metric: chosen by the labels when left out.
         max_drop: how far the metric may fall below the original's, in its own unit.
-        labels: a text file with a class on each line; for Core ML.
-        pictures: input name -> what makes a picture of it; for Core ML.
+        labels: a text file with a class on each line, in the order of the first output's scores.
+        pictures: input name -> what makes a picture of it: what an application gives then is
+            bytes, and the model's own input is ``scale * pixel + bias``.
     """
 
     source: str
@@ -247,12 +247,9 @@ def _check_model(document: Document, where: str, model: Model) -> None:
                 "the lock must be the same on every machine",
             )
     for name, picture in model.pictures.items():
-        if picture.colours not in _COLOURS:
-            raise document.fault(
-                f"{where}.pictures.{name}",
-                f"{where}.pictures.{name}: unknown colours {picture.colours!r}",
-                f"known: {', '.join(_COLOURS)}",
-            )
+        if fault := interfaces.odd(picture):
+            key = f"{where}.pictures.{name}.{fault[0]}"
+            raise document.fault(key, f"{key}: {fault[1]}")
 
 
 def _check_budget(document: Document, where: str, budget: Budget, declared: Declaration) -> None:

@@ -2,13 +2,14 @@
 
 What a bundle is made of and what came out stands in the lock. A bundle whose file is the one
 that the lock knows, made of what is there now, is left alone; the rest goes through the
-pipeline and its cache. The lock is written after every bundle: whatever ends a build, the next
-one goes on from there.
+pipeline and its cache, several bundles side by side. The lock is written after every bundle:
+whatever ends a build, the next one goes on from there.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from edgekit import lock, store
+from edgekit import interfaces, lock, store
 from edgekit.content import digest
-from edgekit.domain import Format, Goal, Interface
+from edgekit.domain import Goal, Interface
 from edgekit.errors import EdgekitError, GateError, GoalError, LockError, SystemRefused
 from edgekit.lock import Inputs, Lock, Locked
-from edgekit.observer import OnStage, silent
+from edgekit.observer import OnRow, OnStage, silent, silent_rows
 from edgekit.project import Model, Pair, Project
+from edgekit.toolchain import fitting, workers
+from edgekit.toolchain.workers import Call
 
 if TYPE_CHECKING:
     from edgekit.pipeline import Built, Request
@@ -59,6 +62,9 @@ class Outcome(Struct, frozen=True, kw_only=True):
     missed: str = ""
 
 
+OnEnd = Callable[[Outcome], None]
+
+
 class ProjectBuilt(Struct, frozen=True, kw_only=True):
     """A project's bundles, in the order of the file."""
 
@@ -80,8 +86,9 @@ def build_project(
     output: str | Path | None = None,
     *,
     locked: bool = False,
+    jobs: int | None = None,
     cache: Path | None = None,
-    on_stage: OnStage = silent,
+    on_row: OnRow = silent_rows,
 ) -> ProjectBuilt:
     """Build every model for every target, as far as anything has changed.
 
@@ -89,8 +96,10 @@ def build_project(
         project: as ``load_project`` gave it.
         output: the folder of the bundles; ``None``: ``build`` beside the declaration.
         locked: nothing may differ from the lock, which is left as it is.
+        jobs: how many are built at a time; 1: one after the other, in this process. ``None``:
+            as many as ``fitting.jobs`` finds.
         cache: as in ``pipeline.build``; ``None``: the user's.
-        on_stage: told the stages as they begin.
+        on_row: told the stages of each bundle as they begin.
 
     Returns:
         What became of each; one that fails does not keep the others from being built.
@@ -105,14 +114,27 @@ def build_project(
     if locked:
         _refuse_other(old, found, project)
     known = lock.unchanged(old, found, project.pairs)
-    outcomes: list[Outcome] = []
+    outcomes: dict[Pair, Outcome] = {}
+
+    def ended(outcome: Outcome) -> None:
+        outcomes[outcome.pair] = outcome
+        if not locked:
+            known.update({outcome.pair.name: outcome.locked} if outcome.locked else {})
+            lock.write(path, Lock(version=lock.VERSION, inputs=found, bundles=known))
+
+    todo = []
     for pair in project.pairs:
         made = _Making(project, pair, folder / f"{pair.name}{SUFFIX}", known.get(pair.name))
-        outcomes.append(_outcome(made, cache or store.default_root(), locked, on_stage))
-        if not locked:
-            known |= {pair.name: row} if (row := outcomes[-1].locked) else {}
-            lock.write(path, Lock(version=lock.VERSION, inputs=found, bundles=known))
-    return ProjectBuilt(project=project, outcomes=tuple(outcomes))
+        if unchanged := _unchanged(made):
+            ended(unchanged)
+        else:
+            todo.append(made)
+    # The models in turn: all builds of one begin with the same work, which is then kept.
+    targets = list(project.declared.targets)
+    todo.sort(key=lambda made: targets.index(made.pair.target))
+    at_once = fitting.jobs([project.folder / made.model.source for made in todo], jobs)
+    _build_all(todo, at_once, cache or store.default_root(), locked, on_row, ended)
+    return ProjectBuilt(project=project, outcomes=tuple(outcomes[p] for p in project.pairs))
 
 
 def rebuild(project: Project, *, on_stage: OnStage = silent) -> dict[Pair, tuple[str, ...]]:
@@ -132,7 +154,7 @@ def rebuild(project: Project, *, on_stage: OnStage = silent) -> dict[Pair, tuple
         with tempfile.TemporaryDirectory(prefix="edgekit-rebuild-") as scratch:
             folder = Path(scratch)
             made = _Making(project, pair, folder / f"{pair.name}{SUFFIX}", None)
-            built, _ = _built(made, made.destination, folder / "cache", on_stage)
+            built, _ = _built(made, folder / "cache", on_stage)
             row = _row(built)
         where = f"bundles.{pair.name}"
         differing[pair] = tuple(lock.differences(known.bundles[pair.name], row, where))
@@ -147,6 +169,10 @@ class _Making(Struct, frozen=True):
     destination: Path
     known: Locked | None
 
+    @property
+    def model(self) -> Model:
+        return self.project.declared.models[self.pair.model]
+
 
 def _refuse_other(old: Lock | None, found: Inputs, project: Project) -> Lock:
     """The lock, if it is one of what is there now, and of all bundles."""
@@ -160,45 +186,103 @@ def _refuse_other(old: Lock | None, found: Inputs, project: Project) -> Lock:
     return old
 
 
-def _outcome(made: _Making, cache: Path, locked: bool, on_stage: OnStage) -> Outcome:
+def _unchanged(made: _Making) -> Outcome | None:
+    """A bundle whose file is the one that the lock knows; ``None``: it is not."""
     pair, path, known = made.pair, made.destination, made.known
     if known and path.is_file() and digest(path) == known.file:
         return Outcome(pair=pair, path=path, state=State.UNCHANGED, locked=known)
+    return None
 
-    def say(stage: str, detail: str) -> None:
-        on_stage(f"{pair}: {stage}", str(path) if stage == "bundle" else detail)
 
+def _build_all(
+    todo: list[_Making], jobs: int, cache: Path, locked: bool, on_row: OnRow, ended: OnEnd
+) -> None:
+    """Build what there is to build: several in processes of their own, one in this."""
+    by_name = {str(made.pair): made for made in todo}
+    calls = [_call(made, cache, locked) for made in todo]
+
+    def done(call: Call[Published], result: Published | EdgekitError) -> None:
+        made = by_name[call.name]
+        outcome = _outcome(made, result)
+        on_row(call.name, outcome.state.value, str(outcome.error or made.destination))
+        ended(outcome)
+
+    if min(jobs, len(calls)) > 1:
+        workers.each(calls, jobs, on_row, done)
+        return
+    for call in calls:
+        try:
+            done(call, published(**call.arguments, on_stage=partial(on_row, call.name)))
+        except EdgekitError as error:
+            done(call, error)
+
+
+def _call(made: _Making, cache: Path, locked: bool) -> Call[Published]:
+    arguments = {
+        "project": made.project,
+        "pair": made.pair,
+        "destination": made.destination,
+        "wanted": made.known if locked else None,
+        "cache": cache,
+    }
+    return Call(str(made.pair), published, arguments)
+
+
+def _outcome(made: _Making, result: Published | EdgekitError) -> Outcome:
+    pair, path = made.pair, made.destination
+    if isinstance(result, EdgekitError):
+        return Outcome(pair=pair, path=path, state=State.FAILED, error=result)
+    state = State.CACHED if result.cached else State.BUILT
+    return Outcome(pair=pair, path=path, state=state, locked=result.row, missed=result.missed)
+
+
+class Published(Struct, frozen=True):
+    """A bundle in its place: what the lock says of it, and the budgets that no recipe meets."""
+
+    row: Locked
+    cached: bool
+    missed: str
+
+
+def published(
+    project: Project,
+    pair: Pair,
+    destination: Path,
+    wanted: Locked | None,
+    cache: Path,
+    on_stage: OnStage,
+) -> Published:
+    """Build a bundle aside, hold it against the lock where that decides, and put it in its place.
+
+    Args:
+        wanted: what must come out; ``None``: anything may.
+
+    Raises:
+        EdgekitError: it cannot be built, or is another.
+    """
     try:
-        return _published(made, cache, locked, say)
-    except EdgekitError as error:
-        return Outcome(pair=pair, path=path, state=State.FAILED, error=error)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".edgekit-") as aside:
+            made = _Making(project, pair, Path(aside) / destination.name, wanted)
+            built, missed = _built(made, cache, on_stage)
+            row = _row(built)
+            if wanted and (different := tuple(lock.differences(wanted, row))):
+                raise LockError(
+                    f"another bundle than the lock's came out: {'; '.join(different)}",
+                    "the same recipe may give other bytes on another kind of processor",
+                )
+            built.path.replace(destination)
     except OSError as error:
-        return Outcome(pair=pair, path=path, state=State.FAILED, error=SystemRefused(error))
+        raise SystemRefused(error) from error
+    return Published(row, built.cached, missed)
 
 
-def _published(made: _Making, cache: Path, locked: bool, on_stage: OnStage) -> Outcome:
-    """Build aside, hold it against the lock where that decides, and put it in its place."""
-    path, known = made.destination, made.known
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".edgekit-") as aside:
-        built, missed = _built(made, Path(aside) / path.name, cache, on_stage)
-        row = _row(built)
-        if locked and known and (different := tuple(lock.differences(known, row))):
-            raise LockError(
-                f"another bundle than the lock's came out: {'; '.join(different)}",
-                "the same recipe may give other bytes on another kind of processor",
-            )
-        built.path.replace(path)
-    state = State.CACHED if built.cached else State.BUILT
-    return Outcome(pair=made.pair, path=path, state=state, locked=row, missed=missed)
-
-
-def _built(made: _Making, destination: Path, cache: Path, on_stage: OnStage) -> tuple[Built, str]:
+def _built(made: _Making, cache: Path, on_stage: OnStage) -> tuple[Built, str]:
     """The bundle, and which budgets no recipe meets; it is then built without them."""
     from edgekit import pipeline
 
     request = _request(made.project, made.pair)
-    build = partial(pipeline.build, destination=destination, cache=cache, on_stage=on_stage)
+    build = partial(pipeline.build, destination=made.destination, cache=cache, on_stage=on_stage)
     try:
         return build(request), ""
     except (GoalError, GateError) as error:
@@ -240,11 +324,10 @@ def _request(project: Project, pair: Pair) -> Request:
     from edgekit.planning import Choice
 
     model, target = project.declared.models[pair.model], project.declared.targets[pair.target]
-    budget, profile = project.budget(pair), project.devices[pair.target]
-    formats = target.formats or profile.formats
+    budget = project.budget(pair)
     return Request(
         model=project.folder / model.source,
-        profile=profile,
+        profile=project.devices[pair.target],
         goal=Goal(
             **{name: getattr(budget, name) for name in _BUDGETS},
             max_accuracy_drop=model.max_drop,
@@ -263,13 +346,10 @@ def _request(project: Project, pair: Pair) -> Request:
         calibration=project.folder / model.calibration if model.calibration else None,
         evaluation=project.folder / model.evaluation if model.evaluation else None,
         metric=model.metric,
-        # No other format can tell an application of them.
-        interface=_interface(project, model) if formats == (Format.COREML,) else Interface(),
+        interface=_interface(project, model),
     )
 
 
 def _interface(project: Project, model: Model) -> Interface:
-    from edgekit.labels import read
-
-    labels = read(project.folder / model.labels) if model.labels else ()
+    labels = interfaces.read_labels(project.folder / model.labels) if model.labels else ()
     return Interface(pictures=model.pictures, labels=labels)

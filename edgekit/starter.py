@@ -8,8 +8,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from edgekit.domain import ModelSummary
-from edgekit.errors import ProjectError
+from edgekit import interfaces
+from edgekit.domain import Colours, ModelSummary, Picture, TensorSpec
+from edgekit.errors import ProjectError, UsageError
 from edgekit.project import FILE, SCHEMA
 
 _TEXT = """\
@@ -21,7 +22,8 @@ _TEXT = """\
 source = {source}  # {about}
 {shapes}{data}# metric = "top1"  # top1, cosine, mae or auc; chosen by the labels when left out
 max_drop = 0.005  # how far the metric may fall below the original's
-
+# labels = "labels.txt"  # a class on each line, in the order of the first output's scores
+{pictures}
 {targets}
 # formats = ["litert"]  # litert, onnxruntime or coreml; all that the device takes when left out
 # precisions = ["int8-static", "float16"]
@@ -41,6 +43,16 @@ max_drop = 0.005  # how far the metric may fall below the original's
 # size = 0.05  # 5 % more
 # latency = 0.05
 # accuracy = 0.01  # in the metric's own unit
+"""
+
+
+_GUESSES: tuple[Colours, ...] = ("rgb", "gray")
+_PICTURE = """
+# An application gives pictures as bytes, 0 to 255; the model's input is scale * pixel + bias.
+# [models.{model}.pictures.{input}]
+# colours = "{colours}"  # rgb, bgr or gray
+# scale = [0.00392156862745098]  # one number, or one for each channel
+# bias = [0.0]
 """
 
 
@@ -90,6 +102,7 @@ def text(starter: Starter, folder: Path) -> str:
         about="".join(c if c.isprintable() else "?" for c in f"takes {inputs}"),
         shapes=shapes,
         data=_data(starter, folder),
+        pictures=_pictures(name, summary.inputs),
         targets="\n".join(f"[targets.{device}]" for device in starter.devices),
         target=starter.devices[0],
     )
@@ -106,6 +119,18 @@ def _data(starter: Starter, folder: Path) -> str:
         else f'# {key} = "{key}.npz"  # {what}\n'
         for key, (path, what) in told.items()
     )
+
+
+def _pictures(model: str, inputs: tuple[TensorSpec, ...]) -> str:
+    """How the first input that may be a picture is said to be one; empty: none may."""
+    for spec in inputs:
+        for colours in _GUESSES:
+            try:
+                interfaces.to_pixels(spec, Picture(colours=colours))
+            except UsageError:
+                continue
+            return _PICTURE.format(model=model, input=_quoted(spec.name), colours=colours)
+    return ""
 
 
 def _name(source: Path) -> str:

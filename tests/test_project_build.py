@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import onnx
 import pytest
 
 from edgekit import lock, pipeline, project_build
-from edgekit.errors import LockError, ProjectError, ToolError
+from edgekit.errors import LockError, ModelError, ProjectError, ToolError
 from edgekit.project import Pair, load_project
 from edgekit.project_build import State, build_project
-from tests import projects
+from tests import killing, projects
 from tests.paths import CALIBRATION
 
 THREE_FORMATS = """
@@ -34,7 +35,7 @@ def states(made: project_build.ProjectBuilt) -> dict[str, State]:
 
 
 def build(path: Path, **how: object) -> project_build.ProjectBuilt:
-    return build_project(load_project(path), cache=path.parent / "cache", **how)
+    return build_project(load_project(path), **{"jobs": 1, "cache": path.parent / "cache", **how})
 
 
 def change_a_sample(path: Path) -> None:
@@ -56,9 +57,9 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.xdist_group("project-build")
 class TestThreeFormats:
     def test_two_clean_folders_give_equal_bytes(self, three: Path, tmp_path: Path) -> None:
-        """With the same lock, and nothing of the first one's cache."""
+        """With the same lock, nothing of the first one's cache, and in other processes."""
         again = projects.make(tmp_path / "again", "digits", rest=THREE_FORMATS)
-        assert set(states(build(again)).values()) == {State.BUILT}
+        assert set(states(build(again, jobs=3)).values()) == {State.BUILT}
         for name in ("digits-litert", "digits-ort", "digits-coreml"):
             bundle = Path("build") / f"{name}.edgekit"
             assert (three.parent / bundle).read_bytes() == (again.parent / bundle).read_bytes()
@@ -165,6 +166,36 @@ class TestTwoModels:
         assert len(made.failures) == 2
         assert locked(two).bundles == {}
 
+    def test_side_by_side_each_says_what_it_does_and_one_may_fail(self, two: Path) -> None:
+        (two.parent / "first.onnx").write_bytes(b"this is no model")
+        widen(two.parent / "second.onnx")
+        told: list[tuple[str, str]] = []
+        made = build(two, jobs=2, on_row=lambda name, stage, detail: told.append((name, stage)))
+        assert states(made) == {"first-here": State.FAILED, "second-here": State.BUILT}
+        assert made.exit_code == 2
+        (failure,) = made.failures
+        assert isinstance(failure.error, ModelError)
+        assert list(locked(two).bundles) == ["second-here"]
+        assert ("first for here", "failed") in told
+        assert told[-1][1] in ("failed", "built")
+        assert [stage for name, stage in told if name == "second for here"][:2] == [
+            "source",
+            "inspect",
+        ]
+
+    def test_the_models_begin_in_turn(self, two: Path) -> None:
+        for name in ("first", "second"):
+            widen(two.parent / f"{name}.onnx")
+        two.write_text(two.read_text() + projects.ONE_TARGET.replace("here", "there"))
+        told: list[str] = []
+        build(two, on_row=lambda name, *_: told.append(name))
+        assert list(dict.fromkeys(told)) == [
+            "first for here",
+            "second for here",
+            "first for there",
+            "second for there",
+        ]
+
     def test_what_was_interrupted_goes_on(self, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("first", "second"):
             widen(two.parent / f"{name}.onnx")
@@ -251,6 +282,13 @@ class TestTwoModels:
         made = build(two)
         assert made.exit_code == 0
         assert all(o.missed.startswith("no recipe meets the goal") for o in made.outcomes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.xdist_group("project-build")
+def test_builds_that_are_killed_leave_nothing_that_harms(built: Path, tmp_path: Path) -> None:
+    """As ``tests/lab/test_killed_builds.py``, two of its twenty."""
+    killing.check(tmp_path, built.parent, times=2, seed=2)
 
 
 def test_a_lock_is_not_written_through_what_is_in_its_way(built: Path, tmp_path: Path) -> None:

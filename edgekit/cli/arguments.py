@@ -26,6 +26,7 @@ EXPORTS = {
     "ios": "a Swift package with the model, a typed class, and a script for Xcode",
     "c": "the model as a C array for TensorFlow Lite for Microcontrollers",
     "cmake": "a C++17 wrapper as a CMake package, for LiteRT or ONNX Runtime",
+    "python": "a Python package for boards, with a service and its systemd unit",
 }
 REPORTS = ("text", "junit", "github", "markdown")
 PREFERENCES = ("latency", "size", "energy", "accuracy")
@@ -88,7 +89,7 @@ def is_about_a_project(arguments: argparse.Namespace) -> bool:
 
 
 _OF_A_PROJECT = {
-    "build": ("model", {"project", "locked"}, {"no_cache", "output"}),
+    "build": ("model", {"project", "locked", "jobs"}, {"no_cache", "output"}),
     "verify": ("bundle", {"project", "rebuild"}, set()),
 }
 """Commands about one thing or about a project: what the one thing is called, the options of a
@@ -179,6 +180,11 @@ def _build(command: Parser) -> None:
     whole.add_argument(
         "--locked", action="store_true", help="fail, and say why, where anything is not as locked"
     )
+    whole.add_argument(
+        "--jobs", type=int, metavar="N",
+        help="bundles at a time (one for each core, as long as 1 GiB and 12 times the largest "
+        "model's file is free for each)",
+    )  # fmt: skip
     data = command.add_argument_group("data")
     data.add_argument("--calibration", type=_path, metavar="X.npz", help="samples for static int8")
     data.add_argument(
@@ -188,7 +194,7 @@ def _build(command: Parser) -> None:
         "--metric",
         help="top1, cosine, mae, auc or module:function; by default chosen by the labels",
     )
-    shown = command.add_argument_group("what an application sees (Core ML)")
+    shown = command.add_argument_group("what an application sees")
     shown.add_argument(
         "--image-input", action="append", default=[], metavar="NAME=rgb,scale=S,bias=B",
         help="an input is a picture: rgb, bgr or gray, and the model's input is scale * pixel + "

@@ -58,7 +58,7 @@ def each(
     asked = members(arguments)
     with (
         bundle.opened(arguments.bundle) as opened,
-        rows_on_the_terminal([member.name for member in asked]) as tell,
+        rows_on_the_terminal("device", [member.name for member in asked]) as tell,
     ):
 
         def one(member: Member) -> Any:

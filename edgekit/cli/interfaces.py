@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
-from edgekit.domain import Interface, Picture
+from edgekit.domain import Colours, Interface, Picture
 from edgekit.errors import UsageError
-from edgekit.labels import read as read_labels
+from edgekit.interfaces import read_labels
 
-_COLOURS = ("rgb", "bgr", "gray")
+_COLOURS: tuple[Colours, ...] = get_args(Colours)
 _HINT = "write --image-input NAME=rgb,scale=0.00392,bias=0, with / between numbers for each channel"
 
 
@@ -34,7 +35,7 @@ def _picture(text: str) -> tuple[str, Picture]:
     raise UsageError(f"--image-input {text!r} names no colours: rgb, bgr or gray", _HINT)
 
 
-def _described(text: str, colours: str, options: list[str]) -> Picture:
+def _described(text: str, colours: Colours, options: list[str]) -> Picture:
     given: dict[str, tuple[float, ...]] = {}
     for option in options:
         key, _, numbers = option.partition("=")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from edgekit.observer import OnStage
+from edgekit.observer import OnRow, OnStage
 from edgekit.report.text import printable
 
 
@@ -37,8 +37,13 @@ def stages() -> Iterator[OnStage]:
 
 
 @contextmanager
-def rows(names: Sequence[str]) -> Iterator[Callable[[str, str, str], None]]:
-    """A callable to be told, by the name of a device, its stage and what it is working on."""
+def rows(what: str, names: Sequence[str] = ()) -> Iterator[OnRow]:
+    """A callable to be told, by the name of one of several, its stage and what it is working on.
+
+    Args:
+        what: they are.
+        names: those that wait from the beginning; others appear when they are first told of.
+    """
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield lambda name, stage, detail: console.print(
@@ -46,17 +51,17 @@ def rows(names: Sequence[str]) -> Iterator[Callable[[str, str, str], None]]:
         )
         return
     now = dict.fromkeys(names, ("waiting", ""))
-    with Live(_rows(now), console=console, transient=True) as live:
+    with Live(_rows(what, now), console=console, transient=True) as live:
 
         def tell(name: str, stage: str, detail: str) -> None:
             now[name] = (stage, detail)
-            live.update(_rows(now))
+            live.update(_rows(what, now))
 
         yield tell
 
 
-def _rows(now: dict[str, tuple[str, str]]) -> Table:
-    table = Table("device", "stage", "", box=box.SIMPLE)
+def _rows(what: str, now: dict[str, tuple[str, str]]) -> Table:
+    table = Table(what, "stage", "", box=box.SIMPLE)
     for name, (stage, detail) in now.items():
         first = (detail.splitlines() or [""])[0]
         table.add_row(Text(printable(name)), stage, Text(printable(first), no_wrap=True))

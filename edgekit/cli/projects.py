@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit import gate, project_build, store
-from edgekit.cli.progress import stages
+from edgekit.cli.progress import rows, stages
 from edgekit.errors import UsageError
 from edgekit.project import load_project
 from edgekit.report import check_formats
@@ -56,12 +56,17 @@ def build(arguments: Namespace) -> Output:
     """``edgekit build`` without a model."""
     project = load_project(arguments.project)
     with ExitStack() as stack:
-        on_stage = stack.enter_context(stages())
+        on_row = stack.enter_context(rows("bundle"))
         cache = store.default_root()
         if arguments.no_cache:
             cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-")))
         made = project_build.build_project(
-            project, arguments.output, locked=arguments.locked, cache=cache, on_stage=on_stage
+            project,
+            arguments.output,
+            locked=arguments.locked,
+            jobs=arguments.jobs,
+            cache=cache,
+            on_row=on_row,
         )
     return told.built(made), partial(told.shown_build, made), made.exit_code
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -21,16 +22,19 @@ class AffineQuantization(Struct, frozen=True, forbid_unknown_fields=True):
     zero_point: int
 
 
+Colours = Literal["rgb", "bgr", "gray"]
+
+
 class Picture(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An input that is a picture of bytes: ``source = scale * pixel + bias``.
 
     Attributes:
-        colours: ``rgb``, ``bgr`` or ``gray``: the order of the source's channels.
+        colours: the order of the source's channels.
         scale: for each channel, or one for all; none is 0.
         bias: for each channel, or one for all.
     """
 
-    colours: str
+    colours: Colours
     scale: tuple[float, ...] = (1.0,)
     bias: tuple[float, ...] = (0.0,)
 

@@ -35,7 +35,7 @@ class Job(Struct, frozen=True, kw_only=True):
         cache: where conversions are kept between builds; ``None``: not kept.
         mobile: also make what a mobile application's build needs.
         device: what it is made for; ``None``: for none in particular.
-        interface: what an application is to see; only Core ML packages can tell it.
+        interface: what an application is to see; a Core ML package tells it, too.
     """
 
     source: SourceModel

@@ -35,9 +35,10 @@ from edgekit.domain import coreml as releases
 from edgekit.errors import ConversionFailed, ToolError, ToolMissing, UnsupportedOperation
 from edgekit.formats import binding, coreml_interface
 from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job
-from edgekit.formats.coreml_interface import PROBABILITIES, inscribe, to_pixels
+from edgekit.formats.coreml_interface import PROBABILITIES, inscribe
 from edgekit.formats.coreml_package import border_names, digest, parts, size_bytes
 from edgekit.formats.host import Described, Detail, RuntimeUsed
+from edgekit.interfaces import to_pixels
 from edgekit.sources import SourceModel, random_feeds
 from edgekit.sources.difference import relative_error
 from edgekit.toolchain import isolation

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgekit.domain import Interface, Picture, TensorSpec
 from edgekit.errors import UsageError
+from edgekit.interfaces import to_pixels
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -24,60 +25,16 @@ LABEL, PROBABILITIES = "classLabel", "classLabel_probs"
 _CLASSIFY = "classify"
 _COLOUR_SPACES = {"rgb": "RGB", "bgr": "BGR", "gray": "GRAYSCALE"}
 _TO_LAST = (0, 2, 3, 1)
-_KEEP = (0, 1, 2, 3)
-_RANK = 4
 
 
-def check(
-    interface: Interface, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-) -> None:
-    """The model has what the interface speaks of.
+def check(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    """No tensor of the model is called what labels come out as.
 
     Raises:
-        UsageError: an input that is not there or is no picture, labels that fit no output.
+        UsageError: one is.
     """
-    by_name = {spec.name: spec for spec in inputs}
-    for name, picture in interface.pictures.items():
-        if name not in by_name:
-            raise UsageError(f"no input is named {name!r}", f"it has: {', '.join(by_name)}")
-        to_pixels(by_name[name], picture)
-    if not interface.labels:
-        return
-    shape, count = outputs[0].shape, len(interface.labels)
-    if shape != (1, count) or outputs[0].dtype not in ("float32", "float16", "float64"):
-        raise UsageError(
-            f"{count} labels need a first output of scores of shape [1, {count}], got "
-            f"{outputs[0].dtype} {list(shape)}",
-            "give a label for every class, one on a line, in the order of the scores",
-        )
     if taken := {LABEL, PROBABILITIES} & {spec.name for spec in (*inputs, *outputs)}:
         raise UsageError(f"{min(taken)!r} is a tensor of the model, and what labels come out as")
-
-
-def to_pixels(spec: TensorSpec, picture: Picture) -> tuple[int, ...]:
-    """The permutation that brings a source's input to batch, row, column, channel.
-
-    Raises:
-        UsageError: the input is no picture of such colours.
-    """
-    channels = picture.channels
-    for what, numbers in (("scale", picture.scale), ("bias", picture.bias)):
-        if len(numbers) not in (1, channels) or not np.isfinite(numbers).all():
-            raise UsageError(
-                f"the {what} of {spec.name!r} is {list(numbers)}, expected one number, or one for "
-                f"each of the {channels} channels of {picture.colours}"
-            )
-    if not all(picture.scale):
-        raise UsageError(f"the scale of {spec.name!r} is 0: its pixels would not matter")
-    if len(spec.shape) == _RANK and spec.shape[0] == 1 and spec.dtype.startswith("float"):
-        if spec.shape[1] == channels:
-            return _TO_LAST
-        if spec.shape[3] == channels:
-            return _KEEP
-    raise UsageError(
-        f"{spec.name!r} is {spec.dtype} {list(spec.shape)}, a picture of {picture.colours} needs "
-        f"real numbers of shape [1, {channels}, height, width] or [1, height, width, {channels}]"
-    )
 
 
 def pictured(
@@ -120,7 +77,7 @@ def _entrance(spec: TensorSpec, picture: Picture, kind: int) -> tuple[list[Any],
         helper.make_node("Mul", [name, f"{name}/scale"], [scaled], scaled),
         helper.make_node("Add", [scaled, f"{name}/bias"], [real], real),
     ]
-    if to_pixels(spec, picture) == _KEEP:
+    if to_pixels(spec, picture) != _TO_LAST:
         nodes.append(helper.make_node("Transpose", [real], [turned], turned, perm=_TO_LAST))
     return constants, nodes
 

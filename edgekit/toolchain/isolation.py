@@ -58,23 +58,45 @@ def call_in[**P, T](
     **kwargs: P.kwargs,
 ) -> T:
     """As ``call``, in a Python that may be another: it needs msgspec, NumPy and platformdirs."""
-    name = f"{function.__module__}:{function.__qualname__}"
+    name = name_of(function)
     bound = inspect.signature(function).bind(*args, **kwargs).arguments
     with tempfile.TemporaryDirectory(prefix="edgekit-call-") as folder:
-        asked, answered = Path(folder) / "call", Path(folder) / "answer"
-        asked.write_bytes(msgspec.msgpack.encode(bound, enc_hook=_plain))
+        asked, answer_file = Path(folder) / "call", Path(folder) / "answer"
+        asked.write_bytes(encoded(bound))
         # -P: what lies in the working folder is not taken for a module.
-        argv = [interpreter.python, "-P", "-m", _MODULE, name, str(asked), str(answered)]
+        argv = [interpreter.python, "-P", "-m", _MODULE, name, str(asked), str(answer_file)]
         environment = dict(interpreter.environment)
         if interpreter.python != HERE.python:
             environment["PYTHONPATH"] = str(_edgekit_alone(Path(folder)))
         finished = process.run(argv, what=name, limits=limits, env=environment)
-        if not answered.is_file():
+        if not answer_file.is_file():
             raise ToolError(f"{name} ended without an answer", finished.said)
-        answer = msgspec.msgpack.decode(answered.read_bytes())
-    if error := answer.get("error"):
-        kind: type[EdgekitError] = getattr(errors, error["type"], ToolError)
-        raise kind(error["message"], error["hint"])
+        return answered(function, answer_file)
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """A function's name, by which another process finds it."""
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def encoded(value: object) -> bytes:
+    """Arguments or a result as they cross."""
+    return msgspec.msgpack.encode(value, enc_hook=_plain)
+
+
+def answered[T](function: Callable[..., T], answer_file: Path) -> T:
+    """What ``answer`` wrote.
+
+    Raises:
+        EdgekitError: the very error the function raised.
+        ToolError: it failed otherwise.
+    """
+    answer = msgspec.msgpack.decode(answer_file.read_bytes())
+    if fields := answer.get("error"):
+        kind: type[EdgekitError] = getattr(errors, fields["type"], ToolError)
+        error = kind.__new__(kind)
+        EdgekitError.__init__(error, fields["message"], fields["hint"])
+        raise error
     result = _converted(answer["result"], get_type_hints(function)["return"])
     return cast(T, result)
 
@@ -97,13 +119,28 @@ def _converted(value: Any, kind: Any) -> Any:
     return msgspec.convert(value, kind, dec_hook=lambda wanted, raw: wanted(raw))
 
 
-def _answer(name: str, asked: Path) -> dict[str, Any]:
+def answer(name: str, asked: Path, answer_file: Path, **live: object) -> None:
+    """Do a call in this process, and write what came of it.
+
+    Args:
+        name: as ``name_of`` gave it.
+        asked: the ``encoded`` arguments.
+        answer_file: written in one step.
+        **live: arguments that did not cross.
+    """
+    aside = answer_file.with_name(answer_file.name + ".part")
+    aside.write_bytes(encoded(_done(name, asked, live)))
+    aside.rename(answer_file)
+
+
+def _done(name: str, asked: Path, live: dict[str, object]) -> dict[str, Any]:
     module, _, qualname = name.partition(":")
     function = getattr(importlib.import_module(module), qualname)
     hints = get_type_hints(function)
     raw = msgspec.msgpack.decode(asked.read_bytes())
     try:
-        result = function(**{key: _converted(value, hints[key]) for key, value in raw.items()})
+        crossed = {key: _converted(value, hints[key]) for key, value in raw.items()}
+        return {"result": function(**crossed, **live)}
     except EdgekitError as error:
         fields = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         return {"error": fields}
@@ -111,15 +148,11 @@ def _answer(name: str, asked: Path) -> dict[str, Any]:
         traceback.print_exc()
         said = f"{type(error).__name__}: {error}"
         return {"error": {"type": "ToolError", "message": f"{name} failed", "hint": said[:2000]}}
-    return {"result": result}
 
 
 def _main() -> None:
-    name, asked, answered = sys.argv[1:]
-    encoded = msgspec.msgpack.encode(_answer(name, Path(asked)), enc_hook=_plain)
-    aside = Path(answered + ".part")
-    aside.write_bytes(encoded)
-    aside.rename(answered)
+    name, asked, answer_file = sys.argv[1:]
+    answer(name, Path(asked), Path(answer_file))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def run(
     if timed_out:
         raise ToolTimeout(f"{what} was ended after its limit of {limits.seconds:g} s", ended.said)
     if status < 0:
-        raise ToolCrashed(f"{what} crashed ({_signal_name(-status)})", ended.said)
+        raise ToolCrashed(f"{what} crashed ({signal_name(-status)})", ended.said)
     if status not in accept:
         raise ToolError(f"{what} failed (exit status {status})", ended.said)
     return ended
@@ -129,7 +129,7 @@ def _limit_memory(pid: int, memory_bytes: int) -> None:
             resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
     """A signal's name; most real-time signals have none."""
     try:
         return signal.Signals(number).name
@@ -142,6 +142,12 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def tail(path: Path) -> str:
+    """The end of what was printed into a file."""
+    with path.open("rb") as file:
+        return _end(file)[-_HINT_CHARACTERS:]
 
 
 def _end(file: IO[bytes]) -> str:

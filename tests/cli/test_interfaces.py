@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,13 +62,12 @@ def test_labels_that_will_not_do(tmp_path: Path, content: bytes, said: str) -> N
         interface([], path)
 
 
-def test_another_format_cannot_tell_an_application_of_pictures(
-    edgekit: Edgekit, tmp_path: Path
-) -> None:
-    ran = edgekit(
-        *("build", DIGITS_MODEL, "--device", "pixel-8", "--image-input", "image=gray"),
-        *("-o", tmp_path / "out.edgekit", "--json"),
-    )
-    assert ran.code == 2
-    assert "pictures and labels are for Core ML packages" in ran.json["error"]["message"]
-    assert not (tmp_path / "out.edgekit").exists()
+def test_a_bundle_tells_of_them(edgekit: Edgekit, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join("abcdefghij"))
+    words = ("build", DIGITS_MODEL, "--device", "pixel-8", "--format", "onnxruntime")
+    told = ("--image-input", "image=gray,scale=0.0625", "--labels", tmp_path / "labels.txt")
+    ran = edgekit(*words, *told, "-o", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.stderr
+    interface = json.loads((tmp_path / "out" / "manifest.json").read_text())["interface"]
+    assert interface["labels"] == list("abcdefghij")
+    assert interface["pictures"]["image"]["scale"] == [0.0625]

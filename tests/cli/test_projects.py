@@ -180,6 +180,8 @@ class TestInit:
         found = load_project(tmp_path / "edgekit.toml").declared
         assert found.budgets[0].accuracy == 0.95
         assert found.regressions.size == 0.05
+        assert found.models["digits"].labels == "labels.txt"
+        assert found.models["digits"].pictures["image"].colours == "gray"
 
     def test_names_steer_nothing(self) -> None:
         assert starter._quoted('a"b\\c\n\x7f\U0001f600') == '"a\\"b\\\\c\\n\\u007f\U0001f600"'

@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from edgekit import errors
 from edgekit.errors import EdgekitError
+from edgekit.observer import OnStage
+from edgekit.toolchain import process
 from edgekit.toolchain.environments import Tool
 
 
@@ -115,3 +117,44 @@ def grabs(size: int) -> int:
 
 def unspeakable() -> Any:
     return object()
+
+
+def meet(folder: Path, name: str, others: int, on_stage: OnStage) -> int:
+    """Wait until so many others are here, too."""
+    (folder / name).touch()
+    deadline = time.monotonic() + 30
+    while len(list(folder.iterdir())) <= others:
+        if time.monotonic() > deadline:
+            raise EdgekitError(f"{name} was alone")
+        time.sleep(0.01)
+    on_stage("met", name)
+    sys.stdout.write("this is no stage\n")
+    return os.getpid()
+
+
+def in_and_out(folder: Path, name: str, on_stage: OnStage) -> int:
+    """How many are here at the most while this one is."""
+    (folder / name).touch()
+    seen = 0
+    for _ in range(20):
+        seen = max(seen, len(list(folder.iterdir())))
+        time.sleep(0.005)
+    (folder / name).unlink()
+    return seen
+
+
+def use_a_tool(folder: Path, name: str, on_stage: OnStage) -> None:
+    """Run what never ends, having said who this is."""
+    (folder / name).write_text(str(os.getpid()))
+    on_stage("waiting", name)
+    process.run(["sleep", "600"], what="sleep")
+
+
+def fall(how: str, on_stage: OnStage) -> None:
+    if how == "crash":
+        sys.stderr.write("the last words")
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "system":
+        raise errors.SystemRefused(OSError(28, "No space left on device", "/some/file"))
+    raise errors.DataError("odd data", "give others")
