@@ -8,6 +8,7 @@ After the public sources of TFLM as of August 2026: the operators are those that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from msgspec import Struct
 
@@ -41,7 +42,14 @@ _ODD_METHODS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM",
 }
 _TYPES = {"float32", "int32", "uint8", "int64", "bool", "int16", "int8", "int4"}
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
+_WEIGHTED = {
+    "CONV_2D": (0, 1),
+    "DEPTHWISE_CONV_2D": (0, 1),
+    "FULLY_CONNECTED": (0, 1),
+    "BATCH_MATMUL": (0, 1),
+    "TRANSPOSE_CONV": (2, 1),
+}
+"""Which inputs are an operator's values and its weights."""
 _PER_CHANNEL = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
 _ALIGNMENT = 16
@@ -50,6 +58,10 @@ _FIXED_BYTES, _TENSOR_BYTES, _OPERATOR_BYTES, _CHANNEL_BYTES = 1024, 24, 192, 8
 64-bit pointers, which is more than a microcontroller takes. The first and third are rounded up
 from what TFLM's own allocator recorded for fourteen networks."""
 _LSTM_BYTES = 640
+_INFO_BYTES, _BUFFER_BYTES = 32, 40
+"""What planning itself takes for each tensor, and for each that is placed: ``AllocationInfo``, and
+the planner's own tables."""
+_ACCUMULATOR_BYTES = {"int8": 4, "int16": 8}
 
 
 class Arena(Struct, frozen=True, kw_only=True):
@@ -57,15 +69,17 @@ class Arena(Struct, frozen=True, kw_only=True):
 
     Attributes:
         tensors: what lives at the same time, laid out as TFLM's planner does.
+        planning: what the planner takes before, in the same place.
         kept: what the interpreter and the reference kernels keep for good.
     """
 
     tensors: int
+    planning: int
     kept: int
 
     @property
     def total(self) -> int:
-        return _aligned(self.tensors + self.kept)
+        return _aligned(max(self.tensors, self.planning) + self.kept)
 
 
 def methods(graphs: Sequence[Graph]) -> tuple[str, ...]:
@@ -95,20 +109,30 @@ def _check_types(graph: Graph) -> None:
     if odd := sorted({tensor.dtype for tensor in graph.tensors} - _TYPES):
         raise UsageError(f"TFLite Micro's kernels take no {', '.join(odd)}", hint)
     for operator in graph.operators:
-        if operator.name in _WEIGHTED:
-            types = [graph.tensors[index].dtype for index in operator.inputs[:2]]
-            if types[0] == "float32" and types[1] != "float32":
-                raise UsageError(
-                    f"{operator.name} has {types[1]} weights for float32 values, which TFLite "
-                    "Micro's kernels do not take",
-                    hint,
-                )
+        values, weights = _types(operator, graph)
+        if values == "float32" != weights:
+            raise UsageError(
+                f"{operator.name} has {weights} weights for float32 values, which TFLite Micro's "
+                "kernels do not take",
+                hint,
+            )
+
+
+def _types(operator: Operator, graph: Graph) -> tuple[str, str]:
+    """Of an operator's values and its weights; empty where it has none."""
+    if operator.name not in _WEIGHTED:
+        return "", ""
+    values, weights = (operator.inputs[place] for place in _WEIGHTED[operator.name])
+    return graph.tensors[values].dtype, graph.tensors[weights].dtype
 
 
 def arena(graphs: Sequence[Graph]) -> Arena:
     """Estimate the memory of an interpreter."""
+    lives = [_lives(graph) for graph in graphs]
     return Arena(
-        tensors=sum(_planned(_lives(graph)) for graph in graphs),
+        tensors=sum(map(_planned, lives)),
+        planning=_INFO_BYTES * sum(len(graph.tensors) for graph in graphs)
+        + _BUFFER_BYTES * sum(map(len, lives)),
         kept=_FIXED_BYTES + sum(_kept(graph) for graph in graphs),
     )
 
@@ -122,7 +146,7 @@ class _Life(Struct, frozen=True):
 
 
 def _lives(graph: Graph) -> list[_Life]:
-    """Of every tensor that is neither constant nor a variable, in the file's order."""
+    """Of every tensor that is neither constant nor a variable, and of kernels' scratch memory."""
     first, last = dict.fromkeys(graph.inputs, 0), dict.fromkeys(graph.inputs, 0)
     for step, operator in enumerate(graph.operators, 1):
         for index in operator.outputs:
@@ -131,11 +155,27 @@ def _lives(graph: Graph) -> list[_Life]:
     for index in graph.outputs:
         first.setdefault(index, len(graph.operators))
         last[index] = len(graph.operators)
-    return [
+    tensors = [
         _Life(_aligned(tensor.size_bytes), first[index], last[index])
         for index, tensor in enumerate(graph.tensors)
         if index in first and not tensor.constant and not tensor.variable and tensor.size_bytes
     ]
+    scratch = [_scratch(operator, graph) for operator in graph.operators]
+    return tensors + [
+        _Life(_aligned(size), step, step) for step, size in enumerate(scratch, 1) if size
+    ]
+
+
+def _scratch(operator: Operator, graph: Graph) -> int:
+    """Of the reference kernels, where it counts: 4-bit weights unpacked, sums before rounding."""
+    _, weights = _types(operator, graph)
+    size = 0
+    if weights == "int4":
+        size += prod(graph.tensors[operator.inputs[_WEIGHTED[operator.name][1]]].shape)
+    if operator.name == "TRANSPOSE_CONV":
+        output = graph.tensors[operator.outputs[0]]
+        size += prod(output.shape) * _ACCUMULATOR_BYTES.get(output.dtype, 0)
+    return size
 
 
 def _planned(lives: Sequence[_Life]) -> int:

@@ -9,15 +9,17 @@ import msgspec
 import numpy as np
 import pytest
 
+import edgekit as ek
 from edgekit import bundle, exporting
 from edgekit.bundle import Bundle
-from edgekit.domain import Interface, Picture, TensorBinding, TensorSpec
+from edgekit.domain import Format, Interface, Picture, TensorBinding, TensorSpec
 from edgekit.exporting import cmake
 from edgekit.exporting.contract import Package
 from edgekit.exporting.tensors import signature
 from edgekit.formats import binding
+from tests import models
 from tests.factories import make_bundle
-from tests.native import compiled, needs_cmake, needs_gcc, run, runtimes
+from tests.native import SOURCES, STRICT, compiled, needs_cmake, needs_gcc, run, runtimes
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.xdist_group("exports")
@@ -136,6 +138,59 @@ def test_what_goes_wrong_is_said(bundle_path: Path, root: Path, tmp_path: Path) 
     assert made.record.artifact_sha256 in digest
     assert nowhere == "0 cannot open the model nowhere"
     assert same == "same same"
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model of four samples at a time, and its bundle."""
+    folder = tmp_path_factory.mktemp("four")
+    path = models.save(models.conv_net(4), folder / "four.onnx")
+    model = ek.load(path)
+    choice = ek.Choice(calibration=False, formats=(Format.ONNXRUNTIME,), precisions=("float32",))
+    plan = ek.plan(model, device="generic-x86-64", choice=choice)
+    return path, ek.build(model, plan, folder / "four.edgekit").path
+
+
+@needs_gcc
+def test_models_of_two_runtimes_in_one_app(
+    litert_bundle: Path, onnx_bundle: Path, four: tuple[Path, Path], root: Path, tmp_path: Path
+) -> None:
+    """A cascade asks the one or the other; calls that wait are run four at a time."""
+    named = {"digits": litert_bundle, "large": onnx_bundle, "four": four[1]}
+    files, includes = [], []
+    for name, path in named.items():
+        ek.export(path, "cmake", tmp_path / name, name=name)
+        files += (tmp_path / name / "share" / name).iterdir()
+        includes += ["-I", tmp_path / name / "include"]
+    linked = (f"-L{root / 'lib'}", f"-Wl,-rpath,{root / 'lib'}", "-Wl,--no-as-needed")
+    libraries = [f"-l{library}" for library in RUNTIMES.values()]
+    flags = (*STRICT, *includes, "-I", root / "include", *linked)
+    program = compiled(SOURCES / "together.cpp", tmp_path / "together", *flags, *libraries)
+    samples = np.random.default_rng(0).normal(size=(6, 192)).astype(np.float32)
+    np.savetxt(tmp_path / "samples.txt", samples, fmt="%.9g")
+    lines = run(program, *files, tmp_path / "samples.txt").stdout.decode().splitlines()
+    for line, name, large in zip(lines, ("digits", "large"), "01", strict=False):
+        was_large, *logits = line.split()
+        assert was_large == large
+        np.testing.assert_array_equal(np.float32(logits), blank(named[name], tmp_path))
+    assert lines[2] == "2"
+    padded = np.concatenate([samples, samples[4:], samples[4:]])[:8].reshape(2, 4, 3, 8, 8)
+    expected = np.concatenate([models.run(four[0], {"x": each})["y"] for each in padded])[:6]
+    got = np.float32([line.split() for line in lines[3:]])
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def blank(path: Path, folder: Path) -> np.ndarray:
+    """What Python gives for a picture of zeros."""
+    with bundle.opened(path) as opened:
+        artifact = opened.manifest.artifact
+        (bound,) = artifact.inputs
+        feeds = {bound.source.name: np.zeros(bound.source.shape, np.float32)}
+        got = binding.run(
+            opened.artifact, opened.manifest.recipe.runtime, artifact.inputs, feeds, folder
+        )
+        (output,) = artifact.outputs
+        return binding.to_source(got[output.artifact.name], output).ravel()
 
 
 def package(tmp_path: Path, *shapes: tuple[int, ...], **interface: object) -> Package:

@@ -43,6 +43,34 @@ def test_tensors_share_what_they_do_not_need_at_once(sizes: tuple[int, ...], pla
     assert micro.arena([chain(*sizes)]).tensors == planned
 
 
+def test_planning_takes_memory_of_its_own() -> None:
+    """Of small networks more than the tensors: TFLM has no room to plan in otherwise."""
+    estimate = micro.arena([chain(*[16] * 30)])
+    assert estimate.tensors == 32
+    assert estimate.planning == 30 * 32 + 30 * 40
+    assert estimate.total >= estimate.planning + estimate.kept
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "weights", "planned"),
+    [
+        ("FULLY_CONNECTED", (0, 1), "int4", 16 + 64 + 16),
+        ("FULLY_CONNECTED", (0, 1), "int8", 16 + 16),
+        ("TRANSPOSE_CONV", (1, 1, 0), "int8", 16 + 64 + 16),
+    ],
+)
+def test_scratch_memory_lives_as_long_as_its_operator(
+    name: str, inputs: tuple[int, ...], weights: str, planned: int
+) -> None:
+    graph = Graph(
+        tensors=(tensor(16), tensor(64, dtype=weights, constant=True), tensor(16)),
+        inputs=(0,),
+        outputs=(2,),
+        operators=(Operator(name=name, inputs=inputs, outputs=(2,)),),
+    )
+    assert micro.arena([graph]).tensors == planned
+
+
 def test_constants_take_nothing_of_the_arena() -> None:
     graph = Graph(
         tensors=(tensor(16), tensor(10**6, constant=True), tensor(16)),
@@ -107,4 +135,4 @@ def test_the_estimate_is_what_the_real_interpreter_takes(name: str) -> None:
     planned, total = RECORDED[name]
     estimate = micro.arena(tflite.graphs(MODELS / f"{name}.tflite"))
     assert estimate.tensors == planned
-    assert total <= estimate.total <= 1.1 * total + 512
+    assert total <= estimate.total <= 1.1 * total + 1024

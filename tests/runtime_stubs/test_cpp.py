@@ -24,17 +24,21 @@ TYPES += ("uint8", "uint16", "uint32", "uint64", "bool")
 QUIET = "race:std::__exception_ptr::exception_ptr::_M_release\n"
 
 
-@pytest.fixture(scope="module", params=["address,undefined", "thread"])
-def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sanitized")
+def built(folder: Path, sanitizer: str) -> Path:
     (folder / "quiet").write_text(QUIET)
-    flags = (*STRICT, "-Wconversion", f"-fsanitize={request.param}", "-fno-sanitize-recover=all")
+    flags = (*STRICT, "-Wconversion", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
     return compiled(UNITS, folder / "units", *flags)
 
 
 @pytest.fixture(scope="module")
 def units(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(UNITS, tmp_path_factory.mktemp("units") / "units")
+    return built(tmp_path_factory.mktemp("units"), "address,undefined")
+
+
+@pytest.fixture(scope="module")
+def racing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For races between threads, which no other sanitizer can be combined with."""
+    return built(tmp_path_factory.mktemp("racing"), "thread")
 
 
 def test_every_test_is_run(units: Path) -> None:
@@ -42,7 +46,9 @@ def test_every_test_is_run(units: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TESTS)
-def test_in_cpp(sanitized: Path, name: str) -> None:
+@pytest.mark.parametrize("build", ["units", "racing"])
+def test_in_cpp(request: pytest.FixtureRequest, build: str, name: str) -> None:
+    sanitized = request.getfixturevalue(build)
     suppressions = f"suppressions={sanitized.parent / 'quiet'}"
     run(sanitized, name, env={**os.environ, "TSAN_OPTIONS": suppressions}, timeout=120)
 
