@@ -193,7 +193,7 @@ def _wrapper(package: Package) -> bytes:
     labels = ""
     if signature.labels:
         told = "".join(f"        {_string(label)},\n" for label in signature.labels)
-        labels = "    /// The classes, in the order of the first output's scores.\n"
+        labels = "\n    /// The classes, in the order of the first output's scores.\n"
         labels += f"    public static let labels = [\n{told}    ]\n"
     return _CLASS.substitute(
         generated=_GENERATED,

@@ -11,10 +11,12 @@ import pytest
 from edgekit import bundle, exporting
 from edgekit.formats.binding import to_source
 from tests import kotlin
+from tests.cli.conftest import Edgekit, edgekit
 from tests.exporting.conftest import litert_bundle, onnx_bundle
 from tests.kotlin import STAND_INS, STUBS
+from tests.test_phone_apps import made
 
-__all__ = ["litert_bundle", "onnx_bundle"]
+__all__ = ["edgekit", "litert_bundle", "onnx_bundle"]
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.skipif(kotlin.why_not_here() is not None, reason=str(kotlin.why_not_here())),
@@ -77,3 +79,10 @@ def rows(said: str) -> dict[str, np.ndarray]:
         kind, *numbers = line.split()
         told.setdefault(kind, []).append([float(number) for number in numbers])
     return {kind: np.array(numbers, np.float32) for kind, numbers in told.items()}
+
+
+def test_the_example_compiles(edgekit: Edgekit, tmp_path: Path) -> None:
+    app = made(edgekit, tmp_path, "android_app")
+    java = STAND_INS.rglob("*.java")
+    sources = [*app.rglob("*.kt"), *STAND_INS.rglob("LiteRt.kt")]
+    kotlin.compile_(sources, tmp_path / "classes", java=java)

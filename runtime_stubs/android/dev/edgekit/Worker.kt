@@ -5,7 +5,6 @@ package dev.edgekit
 import java.util.concurrent.ArrayBlockingQueue
 import java.util.concurrent.CancellationException
 import java.util.concurrent.CompletableFuture
-import java.util.concurrent.Future
 
 /** The queue of a worker is full: the model is asked more often than it can answer. */
 class QueueFull(capacity: Int) : RuntimeException("$capacity calls wait already: try again later")
@@ -40,7 +39,7 @@ class Worker<A, B>(
      * @throws QueueFull too many wait already.
      * @throws IllegalStateException the worker is closed.
      */
-    fun submit(input: A): Future<B> {
+    fun submit(input: A): CompletableFuture<B> {
         val answer = CompletableFuture<B>()
         synchronized(this) {
             check(isOpen) { "the worker is closed" }

@@ -10,6 +10,10 @@ public class Context {
         this.assets = assets;
     }
 
+    protected Context() {
+        this(null);
+    }
+
     public AssetManager getAssets() {
         return assets;
     }
