@@ -75,7 +75,7 @@ $outputs            ],
             computeUnits: computeUnits, cached: cached)
     }
 
-    /// Runs the model; several threads may at once.
+    /// Runs the model; calls from several threads wait for one another.
     public func predict(_ input: Input) throws -> Output {
         let given = try session.run([$values])
         return Output($made)

@@ -67,7 +67,7 @@ class GitHub:
     def run(self, checkout: Path, base: str = "", **inputs: str) -> Ran:
         """Every step of the action, until one fails; a pull request where there is a base."""
         action = yaml.safe_load((ROOT / "action.yml").read_text())
-        context = {"github.base_ref": base, "github.action_path": str(ROOT)}
+        context = {"github.base_ref": base}
         given = {name: _filled(d["default"], context) for name, d in action["inputs"].items()}
         assert inputs.keys() <= given.keys()
         context |= {f"inputs.{name}": value for name, value in (given | inputs).items()}
@@ -78,6 +78,7 @@ class GitHub:
             "PATH": f"{self._path}:{os.environ['PATH']}",
             "RUNNER_TEMP": str(self._scratch),
             "GITHUB_WORKSPACE": str(checkout),
+            "GITHUB_ACTION_PATH": str(ROOT),
             "GITHUB_BASE_REF": base,
             "CI": "true",
         }

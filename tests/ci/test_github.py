@@ -13,7 +13,7 @@ from tests.ci.runner import GitHub
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.xdist_group("ci")
-PROJECT = {"project": "app/edgekit.toml", "install": ""}
+PROJECT = {"project": "app/edgekit.toml", "install": "none"}
 
 
 @pytest.fixture

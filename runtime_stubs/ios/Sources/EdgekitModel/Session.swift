@@ -3,12 +3,14 @@
 import CoreML
 import Foundation
 
-/// A loaded model. Core ML lets several threads ask it at once.
+/// A loaded model.
 final class Session {
     private let inputs: [Tensor]
     private let outputs: [Tensor]
     private let model: MLModel
     private let cache: Cache?
+    /// Core ML takes one call at a time.
+    private let lock = NSLock()
 
     /// - Parameters:
     ///   - package: the `.mlpackage` in the app, as it was exported.
@@ -43,11 +45,17 @@ final class Session {
         for (tensor, value) in zip(inputs, values) {
             features[tensor.name] = try tensor.feature(value, for: described[tensor.name])
         }
-        let given = try model.prediction(from: MLDictionaryFeatureProvider(dictionary: features))
+        let given = try predict(MLDictionaryFeatureProvider(dictionary: features))
         let classes = model.modelDescription.classLabels
         let answer = try outputs.map { try $0.given(in: given, classes: classes) }
         if let key = key { cache?[key] = answer }
         return answer
+    }
+
+    private func predict(_ features: MLFeatureProvider) throws -> MLFeatureProvider {
+        lock.lock()
+        defer { lock.unlock() }
+        return try model.prediction(from: features)
     }
 
     /// The compiled model: made once for each package and each version of the system.
