@@ -22,7 +22,8 @@ PACK_BYTES = 100_000_000
 """From this size on a model is an asset pack: Google Play delivers base modules of 200 MB at most
 (Play Console help, "Maximum size limits"), and the app wants room, too."""
 
-_REMEMBERING = ("LSTM", "RNN", "SVDF", "VAR_HANDLE")
+_VARIABLE = "VAR_HANDLE"
+"""The operator that a variable outside the graph is reached by."""
 
 
 class _Runtime(Struct, frozen=True, kw_only=True):
@@ -240,11 +241,11 @@ def _check_state(package: Package) -> None:
     if package.artifact.format is not Format.LITERT:
         return
     graphs = tflite.graphs(package.model)
-    names = {operator.name for graph in graphs for operator in graph.operators}
-    if found := sorted(name for name in names if any(kind in name for kind in _REMEMBERING)):
+    variables = any(tensor.variable for graph in graphs for tensor in graph.tensors)
+    if variables or any(op.name == _VARIABLE for graph in graphs for op in graph.operators):
         raise UsageError(
-            f"{', '.join(found)} remembers what it was given, and LiteRT's classes for Kotlin "
-            "cannot make it forget",
+            "the model remembers what it was given, as an LSTM does, and LiteRT's classes for "
+            "Kotlin cannot make it forget",
             "build the bundle with --format onnxruntime",
         )
 

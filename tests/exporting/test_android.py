@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import flatbuffers
 import msgspec
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from edgekit import exporting
 from edgekit.domain import AffineQuantization, Interface, Picture
@@ -152,6 +154,19 @@ def test_what_the_phone_does_not_reach(litert_bundle: Path, shown: Shown) -> Non
         android.files(shown(litert_bundle, runtimes={"tflite_runtime": ">=2"}))
     with pytest.raises(UsageError, match="is for ai_edge_litert <2, --android brings"):
         android.files(shown(litert_bundle, runtimes={"ai_edge_litert": "<2"}))
+
+
+def test_what_remembers_is_refused(litert_bundle: Path, shown: Shown) -> None:
+    """LiteRT's classes for Kotlin have nothing that resets a variable tensor."""
+    package = shown(litert_bundle)
+    model = schema.ModelT.InitFromPackedBuf(package.model.read_bytes())
+    (graph,) = model.subgraphs
+    graph.tensors[graph.operators[0].outputs[0]].isVariable = True
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    package.model.write_bytes(builder.Output())
+    with pytest.raises(UsageError, match="the model remembers what it was given"):
+        android.files(package)
 
 
 def test_types_that_the_wrapper_does_not_have(litert_bundle: Path, shown: Shown) -> None:
