@@ -20,7 +20,7 @@ FIND_PYTHON = for p in $${PYTHON:-} python3 python3.13 python3.12 python; do \
 # What the tests run besides Python: a file that tells it is there, and its package on Debian.
 TOOLS := /usr/sbin/sshd=openssh-server /usr/bin/g++=g++ /usr/bin/cmake=cmake /usr/bin/make=make
 
-.PHONY: help demo test check lint lab clean tools
+.PHONY: help demo test check lint lab clean tools kotlin
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -47,8 +47,16 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lab: $(READY) tools
+lab: $(READY) tools kotlin
 	$(BIN)/python -m pytest -m lab
+
+# Kotlin's compiler, as its Jupyter kernel carries it (80 MB), and a JDK to run it on.
+kotlin: $(READY)
+	@if ! command -v javac >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends default-jdk-headless >/dev/null; fi
+	@if [ ! -d .work/kotlin ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --constraint constraints.txt --target .work/kotlin kotlin-jupyter-kernel; fi
 
 # Where something cannot be installed, the tests that need it say that they skip.
 tools:

@@ -13,6 +13,9 @@ RUNNERS = {
 }
 """What drives a benchmark on the device, by its name in a bundle."""
 
+_SOURCES = ("*.py", "Package.swift", "Sources/EdgekitCoreML/*.swift")
+"""Of a runner that has a folder of its own; what lies beside it there is for applications."""
+
 
 def folder(name: str) -> Path:
     """The folder ``device_profiles`` or ``runtime_stubs``, from a wheel or from a clone."""
@@ -31,6 +34,6 @@ def runner_files(format_: Format) -> dict[str, Path]:
     files = {runner().name: runner(), "LICENSE.runner": stubs / "LICENSE"}
     own = Path(RUNNERS[format_]).parent.name
     if own:
-        sources = (path for path in (stubs / own).rglob("*") if path.suffix in (".py", ".swift"))
+        sources = (path for pattern in _SOURCES for path in (stubs / own).glob(pattern))
         files |= {path.relative_to(stubs).as_posix(): path for path in sources}
     return files

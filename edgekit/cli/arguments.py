@@ -22,6 +22,8 @@ PRECISIONS = (
 FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 EXPORTS = {
+    "android": "a Gradle module with the model, a typed Kotlin class, and the gate",
+    "ios": "a Swift package with the model, a typed class, and a script for Xcode",
     "c": "the model as a C array for TensorFlow Lite for Microcontrollers",
     "cmake": "a C++17 wrapper as a CMake package, for LiteRT or ONNX Runtime",
     "ort-package": "ONNX Runtime's model package: one directory for several accelerators",

@@ -94,7 +94,7 @@ def check(arguments: Namespace) -> Output:
     def show() -> RenderableType:
         if arguments.format == "text":
             return told.shown_check(found)
-        return check_formats.FORMATS[arguments.format](found, project.path)
+        return check_formats.FORMATS[arguments.format](found, _from_here(project.path))
 
     return told.checked(found), show, int(not found.passed)
 
@@ -120,6 +120,11 @@ def bench(arguments: Namespace) -> Output:
     told_of = fleets.saved(told_of, folder, commands.saved)
     document, show = fleets.output(told_of, partial(fleet_tables.measured, what="bundle"))
     return document, show, document["exit_code"]
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
 
 
 COMMANDS: dict[str, Callable[[Namespace], Output]] = {

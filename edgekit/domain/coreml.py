@@ -15,7 +15,8 @@ from edgekit.domain.plan import Granularity, Mode, Quantization
 RELEASES = (16, 17, 18)
 """The releases that edgekit makes ML Programs for. From iOS 16 on they take float16 tensors."""
 
-_MACOS_BEHIND = 3
+MACOS_BEHIND = 3
+"""macOS 13 came beside iOS 16."""
 
 _BITS = {"float16": 16, "int8": 8, "int4": 4}
 _LUT = "lut"
@@ -43,7 +44,7 @@ def release(versions: str, os: str) -> int | None:
     Returns:
         One of ``RELEASES``; ``None`` when that system is older than all of them.
     """
-    behind = _MACOS_BEHIND if os == "macos" else 0
+    behind = MACOS_BEHIND if os == "macos" else 0
     least = [Version(s.version) for s in SpecifierSet(versions) if s.operator in _FROM]
     oldest = max(least, default=Version(str(RELEASES[0] - behind)))
     fitting = [r for r in RELEASES if oldest >= Version(str(r - behind))]
@@ -61,7 +62,7 @@ def on_a_mac(versions: str) -> str:
             has Core ML that edgekit makes packages for.
     """
     made_for = release(versions, "ios") or release(versions, "macos")
-    return f">={(made_for or RELEASES[0]) - _MACOS_BEHIND}"
+    return f">={(made_for or RELEASES[0]) - MACOS_BEHIND}"
 
 
 def refusal(quantization: Quantization | None) -> str | None:

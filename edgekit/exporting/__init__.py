@@ -15,14 +15,17 @@ from msgspec import Struct
 from edgekit import bundle
 from edgekit.bundle import Bundle
 from edgekit.errors import UsageError
-from edgekit.exporting import c_array, cmake, folder, ort_package, python_package
+from edgekit.exporting import android, c_array, cmake, folder, ios, ort_package, python_package
 from edgekit.exporting.contract import ExportSpec, Package
 from edgekit.exporting.folder import Record
 from edgekit.exporting.tensors import RESERVED, identifier, signature
 
 EXPORTS: dict[str, ExportSpec] = {
     spec.platform: spec
-    for spec in (c_array.SPEC, cmake.SPEC, ort_package.SPEC, python_package.SPEC)
+    for spec in (
+        *(android.SPEC, ios.SPEC, c_array.SPEC, cmake.SPEC),
+        *(ort_package.SPEC, python_package.SPEC),
+    )
 }
 """What can be exported to; a new platform is one file here and one row."""
 

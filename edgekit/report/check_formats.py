@@ -1,4 +1,7 @@
-"""A check as other programs want it: JUnit's XML, GitHub's annotations, Markdown."""
+"""A check as other programs want it: JUnit's XML, GitHub's annotations, Markdown.
+
+The file is named as they know it: from the folder that they run in.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def junit(found: Check, file: Path) -> str:
         case = {
             "classname": f"edgekit.{one.pair.model}.{one.pair.target}",
             "name": f"{one.what} against {one.against}",
-            "file": file.name,
+            "file": file.as_posix(),
         }
         element = ElementTree.SubElement(suite, "testcase", _clean(case))
         if one in found.failures:
@@ -57,7 +60,7 @@ def github(found: Check, file: Path) -> str:
 
 def _command(kind: str, one: Finding, file: Path) -> str:
     title = f"edgekit: {one.what} of {one.pair}"
-    return f"::{kind} file={_property(file.name)},title={_property(title)}::{_data(one.said)}"
+    return f"::{kind} file={_property(file.as_posix())},title={_property(title)}::{_data(one.said)}"
 
 
 def _data(text: str) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import edgekit as ek
+from edgekit import bundle
+from edgekit.exporting.contract import Package
+from edgekit.exporting.tensors import signature
 from tests.paths import CALIBRATION, DIGITS_MODEL
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -37,3 +43,24 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(
         folder, "generic-x86-64", formats=(Format.ONNXRUNTIME,), precisions=("int8-static",)
     )
+
+
+@pytest.fixture(scope="session")
+def coreml_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Float for Core ML; its user is of the group ``exports``."""
+    pytest.importorskip("coremltools", reason="the extra coreml is not installed")
+    return built(tmp_path_factory.mktemp("coreml"), "iphone-15-pro", precisions=("float32",))
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Callable[..., Package]:
+    """A bundle's package with a changed manifest: as if it had been built so."""
+
+    def change(path: Path, **changes: object) -> Package:
+        with bundle.opened(path) as opened:
+            shutil.copytree(opened.root, tmp_path / "shown", dirs_exist_ok=True)
+            manifest = msgspec.structs.replace(opened.manifest, **changes)
+            moved = msgspec.structs.replace(opened, root=tmp_path / "shown", manifest=manifest)
+        return Package(bundle=moved, name="digits", signature=signature(manifest))
+
+    return change

@@ -1,4 +1,4 @@
-"""The Swift runner, as far as it can be judged without a Mac: by a parser, and by what it says."""
+"""The Swift sources, judged without a Mac: by a parser, and by what they say."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ FILES = {
     for name, path in resources.runner_files(Format.COREML).items()
     if path.suffix == ".swift"
 }
+APPLICATION = {
+    path.name: path
+    for path in (resources.folder("runtime_stubs") / "ios" / "Sources" / "EdgekitModel").iterdir()
+}
+SHARED = ("Arrays", "Digest")
+"""Of the runner, and of an application's wrapper, too."""
+
 PARSER = Parser(Language(tree_sitter_swift.language()))
 
 
@@ -43,6 +50,23 @@ def test_every_file_is_swift(name: str) -> None:
     assert faults(FILES[name].read_bytes()) == []
 
 
+@pytest.mark.parametrize("name", sorted(APPLICATION))
+def test_every_file_of_the_wrapper_is_swift(name: str) -> None:
+    assert faults(APPLICATION[name].read_bytes()) == []
+
+
+def test_what_is_shared_stands_alone() -> None:
+    """It knows nothing of the runner, and the wrapper declares nothing again."""
+    declared = re.compile(r"^(?:(?:public|final) )*(?:struct|class|enum|func) (\w+)", re.M)
+    shared = {name for part in SHARED for name in declared.findall(source(part))}
+    runner = {name for part in FILES.values() for name in declared.findall(part.read_text())}
+    own = {name for path in APPLICATION.values() for name in declared.findall(path.read_text())}
+    assert {"digest", "NoDigest", "Element", "numbers"} <= shared
+    assert not shared & own
+    for part in SHARED:
+        assert not (runner - shared) & set(re.findall(r"\w+", source(part)))
+
+
 def test_the_parser_sees_faults() -> None:
     broken = source("Parts").replace("func perform(", "func perform((", 1)
     assert faults(broken.encode())
@@ -54,12 +78,12 @@ def test_the_package_has_no_dependencies() -> None:
     # What imports something else than the system's own frameworks would not build.
     imported = {
         name
-        for path in FILES.values()
+        for path in (*FILES.values(), *APPLICATION.values())
         for name in re.findall(r"^import (\w+)", path.read_text(), re.M)
     }
     assert imported <= {
-        *("CoreML", "CoreVideo", "CryptoKit", "Foundation", "PackageDescription"),
-        *("SwiftUI", "UIKit"),
+        *("CoreGraphics", "CoreML", "CoreVideo", "CryptoKit", "Foundation"),
+        *("PackageDescription", "SwiftUI", "UIKit"),
     }
 
 
@@ -104,6 +128,6 @@ def test_the_compute_units_are_the_same() -> None:
 def test_it_is_in_the_bundle_and_the_wheel() -> None:
     assert {Path(name).name for name in FILES} == {
         "Package.swift",
-        *(f"{name}.swift" for name in ("Digest", "Events", "Job", "Model", "Parts")),
+        *(f"{name}.swift" for name in ("Arrays", "Digest", "Events", "Job", "Model", "Parts")),
         *(f"{name}.swift" for name in ("Runner", "Samples", "System")),
     }

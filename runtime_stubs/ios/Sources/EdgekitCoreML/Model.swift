@@ -72,7 +72,10 @@ final class Model {
             throw Failure("bundle", "the model gives no output \(name), which the manifest lists")
         }
         if let array = value.multiArrayValue {
-            return Given(shape: array.shape.map(\.intValue), numbers: try numbers(of: array))
+            guard let found = numbers(of: array) else {
+                throw Failure("run", "the model gives numbers of a type that is not known here")
+            }
+            return Given(shape: array.shape.map(\.intValue), numbers: found)
         }
         if value.type == .dictionary, let classes = model.modelDescription.classLabels {
             let scores = value.dictionaryValue
@@ -104,18 +107,23 @@ final class Model {
     }
 }
 
-func nanoseconds(since start: DispatchTime) -> UInt64 {
-    DispatchTime.now().uptimeNanoseconds - start.uptimeNanoseconds
+private func check(_ folder: URL, against expected: String) throws {
+    let got: String
+    do {
+        got = try digest(ofFolder: folder)
+    } catch {
+        throw Failure("bundle", "\(folder.lastPathComponent) cannot be checked: \(error)")
+    }
+    guard got == expected else {
+        throw Failure(
+            "bundle",
+            "\(folder.lastPathComponent) is not what was sent: expected sha256 \(expected), got \(got)",
+            hint: "it changed on the device: measure again")
+    }
 }
 
-private func element(of type: MLMultiArrayDataType) -> Element? {
-    switch type {
-    case .float16: return .float16
-    case .float32: return .float32
-    case .double: return .float64
-    case .int32: return .int32
-    default: return nil
-    }
+func nanoseconds(since start: DispatchTime) -> UInt64 {
+    DispatchTime.now().uptimeNanoseconds - start.uptimeNanoseconds
 }
 
 private func multiArray(_ sample: Sample) throws -> MLMultiArray {
@@ -131,29 +139,6 @@ private func multiArray(_ sample: Sample) throws -> MLMultiArray {
     return try MLMultiArray(
         dataPointer: memory, shape: sample.shape.map { NSNumber(value: $0) }, dataType: type,
         strides: contiguous(sample.shape).map { NSNumber(value: $0) }, deallocator: { $0.deallocate() })
-}
-
-/// The strides of numbers that lie one after another, the last axis fastest.
-private func contiguous(_ shape: [Int]) -> [Int] {
-    var strides = [Int](repeating: 1, count: shape.count)
-    for axis in shape.indices.dropLast().reversed() {
-        strides[axis] = strides[axis + 1] * shape[axis + 1]
-    }
-    return strides
-}
-
-/// An array's numbers in the order of their indices; its rows may be padded.
-private func numbers(of array: MLMultiArray) throws -> [Double] {
-    guard let element = element(of: array.dataType) else {
-        throw Failure("run", "the model gives numbers of a type that is not known here")
-    }
-    let shape = array.shape.map(\.intValue)
-    let strides = array.strides.map(\.intValue)
-    var places = [0]
-    for (length, stride) in zip(shape, strides) {
-        places = places.flatMap { place in (0..<length).map { place + $0 * stride } }
-    }
-    return array.withUnsafeBytes { buffer in places.map { element.number(at: $0, in: buffer) } }
 }
 
 /// A picture from bytes in the order row, column, and red, green, blue; or row, column of grey.

@@ -2,10 +2,8 @@
 
 import Foundation
 
-/// The types of numbers in files and in models, by NumPy's names.
-enum Element: String {
-    case float16, float32, float64, int32, int64, uint8
-
+extension Element {
+    /// By NumPy's name.
     init?(descr: String) {
         let known: [String: Element] = [
             "<f2": .float16, "<f4": .float32, "<f8": .float64,
@@ -13,40 +11,6 @@ enum Element: String {
         ]
         guard let element = known[descr] else { return nil }
         self = element
-    }
-
-    var bytes: Int {
-        switch self {
-        case .uint8: return 1
-        case .float16: return 2
-        case .float32, .int32: return 4
-        case .float64, .int64: return 8
-        }
-    }
-
-    /// One number; integers beyond 2^53 are rounded.
-    func number(at index: Int, in buffer: UnsafeRawBufferPointer) -> Double {
-        let offset = index * bytes
-        switch self {
-        case .uint8: return Double(buffer[offset])
-        case .float16: return half(buffer.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-        case .float32: return Double(buffer.loadUnaligned(fromByteOffset: offset, as: Float.self))
-        case .float64: return buffer.loadUnaligned(fromByteOffset: offset, as: Double.self)
-        case .int32: return Double(buffer.loadUnaligned(fromByteOffset: offset, as: Int32.self))
-        case .int64: return Double(buffer.loadUnaligned(fromByteOffset: offset, as: Int64.self))
-        }
-    }
-}
-
-/// IEEE 754 binary16; `Float16` does not exist on every Mac.
-func half(_ bits: UInt16) -> Double {
-    let sign = bits >> 15 == 0 ? 1.0 : -1.0
-    let exponent = Int((bits >> 10) & 0x1F)
-    let fraction = Double(bits & 0x3FF)
-    switch exponent {
-    case 0: return sign * fraction * 0x1p-24
-    case 31: return fraction == 0 ? sign * Double.infinity : Double.nan
-    default: return sign * (1024 + fraction) * pow(2, Double(exponent - 25))
     }
 }
 
