@@ -145,10 +145,7 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model of four samples at a time, and its bundle."""
     folder = tmp_path_factory.mktemp("four")
     path = models.save(models.conv_net(4), folder / "four.onnx")
-    model = ek.load(path)
-    choice = ek.Choice(calibration=False, formats=(Format.ONNXRUNTIME,), precisions=("float32",))
-    plan = ek.plan(model, device="generic-x86-64", choice=choice)
-    return path, ek.build(model, plan, folder / "four.edgekit").path
+    return path, built(path, Format.ONNXRUNTIME)
 
 
 @needs_gcc
@@ -178,6 +175,62 @@ def test_models_of_two_runtimes_in_one_app(
     expected = np.concatenate([models.run(four[0], {"x": each})["y"] for each in padded])[:6]
     got = np.float32([line.split() for line in lines[3:]])
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+PAIR = """
+#include <pair.hpp>
+#include <cstdio>
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 2;
+  pair::Model model(argv[1]);
+  pair::Inputs sample;
+  sample.left = {1, 2, 3, 4};
+  sample.right = {5, 6, 7, 8};
+  const pair::Outputs results = model.run(sample);
+  for (const float score : results.scores) std::printf("%.9g ", static_cast<double>(score));
+  for (const float value : results.scaled) std::printf("%.9g ", static_cast<double>(value));
+  return 0;
+}
+"""
+
+
+@needs_gcc
+@pytest.mark.parametrize("format_", [Format.LITERT, Format.ONNXRUNTIME])
+def test_tensors_are_told_apart_by_name(format_: Format, root: Path, tmp_path: Path) -> None:
+    """Two inputs of four numbers each, and two outputs: a runtime may have them in any order."""
+    path = models.save(models.two_by_two(), tmp_path / "pair.onnx")
+    made = built(path, format_)
+    with bundle.opened(made) as opened:
+        inputs = opened.manifest.artifact.inputs
+        turned = msgspec.structs.replace(opened.manifest.artifact, inputs=inputs[::-1])
+        manifest = msgspec.structs.replace(opened.manifest, artifact=turned)
+        moved = msgspec.structs.replace(opened, manifest=manifest)
+        files = cmake.files(Package(bundle=moved, name="pair", signature=signature(manifest)))
+        for name, content in files.items():
+            (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+            whole = content if isinstance(content, bytes) else content.read_bytes()
+            (tmp_path / "out" / name).write_bytes(whole)
+    (tmp_path / "main.cpp").write_text(PAIR)
+    (model,) = (tmp_path / "out" / "share" / "pair").iterdir()
+    linked = (f"-L{root / 'lib'}", f"-Wl,-rpath,{root / 'lib'}", "-Wl,--no-as-needed")
+    library = RUNTIMES["litert" if format_ is Format.LITERT else "onnx"]
+    flags = ("-I", tmp_path / "out" / "include", "-I", root / "include", *linked)
+    program = compiled(tmp_path / "main.cpp", tmp_path / "pair", *flags, f"-l{library}")
+    got = np.float32(run(program, model).stdout.split())
+    left, right = np.float32([[1, 2, 3, 4]]), np.float32([[[5, 6], [7, 8]]])
+    expected = models.run(path, {"left": left, "right": right})
+    wanted = np.concatenate([expected["scores"].ravel(), expected["scaled"].ravel()])
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def built(path: Path, format_: Format) -> Path:
+    """A bundle in float, for a device that takes the format."""
+    device = {Format.LITERT: "raspberry-pi-5", Format.ONNXRUNTIME: "generic-x86-64"}[format_]
+    model = ek.load(path)
+    choice = ek.Choice(calibration=False, formats=(format_,), precisions=("float32",))
+    plan = ek.plan(model, device=device, choice=choice)
+    return ek.build(model, plan, path.with_suffix(".edgekit")).path
 
 
 def blank(path: Path, folder: Path) -> np.ndarray:
