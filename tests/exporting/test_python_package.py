@@ -66,10 +66,9 @@ def installed(package: Path) -> Path:
     site = package.parent / "site"
     if not site.is_dir():
         pip = [str(device_bin("builder") / "python"), "-m", "pip", "--disable-pip-version-check"]
-        source = shutil.copytree(package, package.parent / "source")  # setuptools leaves build/
         wheels = package.parent / "wheels"
         own = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
-        subprocess.run([*pip, "wheel", *own, "-w", str(wheels), str(source)], check=True)
+        subprocess.run([*pip, "wheel", *own, "-w", str(wheels), str(package)], check=True)
         (wheel,) = wheels.iterdir()
         subprocess.run([*pip, "install", *own, "--target", str(site), str(wheel)], check=True)
     return site
@@ -137,6 +136,11 @@ class TestWheel:
         assert got.shape == y.shape
         assert np.abs(got - y).max() <= tolerance
         assert said.strip().split(",") == [LABELS[i] for i in y[:, 0].argmax(axis=1)]
+
+    def test_building_it_leaves_the_export_as_it_was(self, onnx: Path) -> None:
+        """So that it can be exported again, over it."""
+        installed(onnx)
+        exporting.export(onnx.parent / "told.edgekit", "python", onnx, name="digits")
 
     def test_a_picture_is_what_it_stands_for(self, onnx: Path) -> None:
         code = """
