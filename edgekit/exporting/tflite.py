@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from edgekit.errors import ModelError
+from edgekit.sources import tflite_check
 from edgekit.sources.flatbuffer import Flatbuffer
 
 _MODEL_CODES, _MODEL_GRAPHS, _MODEL_BUFFERS = 1, 2, 4
@@ -62,16 +62,13 @@ def graphs(path: Path) -> tuple[Graph, ...]:
     """The subgraphs of a file, the main one first.
 
     Raises:
-        ModelError: the file is damaged.
+        ModelError: the file is damaged, or has operators of its own.
     """
+    tflite_check.check(path)
     file = Flatbuffer(path.read_bytes())
-    file.verify()
     codes = [_code(file, code) for code in file.tables(file.root, _MODEL_CODES)]
     held = [file.vector(b, 0, 1)[1] for b in file.tables(file.root, _MODEL_BUFFERS)]
-    try:
-        return tuple(_graph(file, g, codes, held) for g in file.tables(file.root, _MODEL_GRAPHS))
-    except (IndexError, KeyError) as error:
-        raise ModelError(f"{path.name} is damaged: an index leads nowhere") from error
+    return tuple(_graph(file, g, codes, held) for g in file.tables(file.root, _MODEL_GRAPHS))
 
 
 def _code(file: Flatbuffer, code: int) -> str:
