@@ -299,7 +299,22 @@ def test_samples_of_one_run(tmp_path: Path, shapes: list[tuple[int, ...]], batch
     assert cmake.batch(package(tmp_path, *shapes).signature) == batch
 
 
-def test_pictures_and_labels_are_offered(tmp_path: Path) -> None:
+OFFERED = r"""
+#include <tiny.hpp>
+
+static_assert(tiny::kLabels.size() == 4, "");
+static_assert(tiny::kLabels[2] == "c\"", "");
+
+std::string_view seen(tiny::Model& model, const std::uint8_t* pixels) {
+  tiny::Inputs inputs;
+  inputs.x0_from_pixels(pixels);
+  return tiny::label(model.run(inputs));
+}
+"""
+
+
+@needs_gcc
+def test_pictures_and_labels_are_offered(tmp_path: Path, root: Path) -> None:
     picture = Picture(colours="bgr", scale=(0.5,), bias=(-1.0, 0.0, 1.0))
     labels = ("a", "b", 'c"', "d")
     told = header(package(tmp_path, (1, 3, 4, 5), pictures={"x0": picture}, labels=labels))
@@ -307,6 +322,10 @@ def test_pictures_and_labels_are_offered(tmp_path: Path) -> None:
     assert "{4, 5, 3, true, true, {0.5f}, {-1.0f, 0.0f, 1.0f}}" in told
     assert "std::array<std::string_view, 4> kLabels" in told
     assert '"c\\042",' in told
+    (tmp_path / "tiny.hpp").write_text(told)
+    (tmp_path / "main.cpp").write_text(OFFERED)
+    flags = (*STRICT, "-I", tmp_path, "-I", root / "include", "-c")
+    compiled(tmp_path / "main.cpp", tmp_path / "main.o", *flags)
 
 
 def test_a_type_that_the_wrapper_does_not_know(tmp_path: Path) -> None:
