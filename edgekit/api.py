@@ -225,7 +225,7 @@ def export(
 
     Args:
         bundle: what ``build`` gave, or a path.
-        platform: as the options of ``edgekit export`` are called: ``c``, ``cmake``.
+        platform: as the options of ``edgekit export`` are called: ``c``.
         destination: a new or empty folder, or an earlier export.
         name: what the app's programmer calls the model; ``None``: after the model's file.
 

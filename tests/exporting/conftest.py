@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import edgekit as ek
-from edgekit.domain import Format
 from tests.paths import CALIBRATION, DIGITS_MODEL
+
+LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def built(folder: Path, device: str, **choice: tuple[object, ...]) -> Path:
@@ -21,6 +22,8 @@ def built(folder: Path, device: str, **choice: tuple[object, ...]) -> Path:
 @pytest.fixture(scope="session")
 def litert_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Static int8 for LiteRT; its user is of the group ``exports``."""
+    from edgekit.domain import Format
+
     folder = tmp_path_factory.mktemp("litert")
     return built(folder, "raspberry-pi-5", formats=(Format.LITERT,), precisions=("int8-static",))
 
@@ -28,6 +31,8 @@ def litert_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Static int8 for ONNX Runtime; its user is of the group ``exports``."""
+    from edgekit.domain import Format
+
     folder = tmp_path_factory.mktemp("onnx")
     return built(
         folder, "generic-x86-64", formats=(Format.ONNXRUNTIME,), precisions=("int8-static",)
