@@ -28,12 +28,18 @@ _TYPES = {
 
 
 class Tensor(Struct, frozen=True, kw_only=True):
-    """One tensor; ``dtype`` is NumPy's name of its type where there is one."""
+    """One tensor.
+
+    Attributes:
+        dtype: NumPy's name of its type where there is one.
+        scales: how many scales its integers have: one, one for each channel, or none.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     constant: bool
     variable: bool
+    scales: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -90,12 +96,13 @@ def _graph(file: Flatbuffer, graph: int, codes: list[str], held: list[int]) -> G
 
 
 def _tensor(file: Flatbuffer, tensor: int, held: list[int]) -> Tensor:
-    number = file.value(tensor, 1, "<b")
+    number, quantization = file.value(tensor, 1, "<b"), file.field(tensor, 4)
     return Tensor(
         shape=file.numbers(tensor, 0),
         dtype=_TYPES.get(number, f"type {number}"),
         constant=held[file.value(tensor, 2, "<I")] > 0,
         variable=bool(file.value(tensor, 5, "<B")),
+        scales=0 if quantization is None else file.vector(file.target(quantization), 2, 4)[1],
     )
 
 
