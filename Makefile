@@ -2,7 +2,7 @@
 # make test   everything that CI runs: style, types, import contracts, tests
 # make check  the same without the tests that need a device
 # make lab    what takes long or needs a special machine
-# Each sets up what it needs: a virtual environment, pinned packages, an SSH server.
+# Each sets up what it needs: a virtual environment, pinned packages, an SSH server, a C++ compiler.
 
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -17,7 +17,10 @@ FIND_PYTHON = for p in $${PYTHON:-} python3 python3.13 python3.12 python; do \
 	  then echo "$$p"; exit 0; fi; done; \
 	echo "edgekit needs Python 3.12 or newer; name one with PYTHON=..." >&2; exit 1
 
-.PHONY: help demo test check lint lab clean sshd kotlin
+# What the tests run besides Python: a file that tells it is there, and its package on Debian.
+TOOLS := /usr/sbin/sshd=openssh-server /usr/bin/g++=g++ /usr/bin/cmake=cmake /usr/bin/make=make
+
+.PHONY: help demo test check lint lab clean tools kotlin
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -32,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
 
-test: $(READY) sshd lint
+test: $(READY) tools lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: $(READY) lint
@@ -44,22 +47,22 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lab: $(READY) sshd kotlin
+lab: TOOLS += /usr/bin/javac=default-jdk-headless
+lab: $(READY) tools kotlin
 	$(BIN)/python -m pytest -m lab
 
-# Kotlin's compiler, as its Jupyter kernel carries it (80 MB), and a JDK to run it on.
+# Kotlin's compiler, as its Jupyter kernel carries it: 80 MB.
 kotlin: $(READY)
-	@if ! command -v javac >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -y -qq --no-install-recommends default-jdk-headless >/dev/null; fi
 	@if [ ! -d .work/kotlin ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --constraint constraints.txt --target .work/kotlin kotlin-jupyter-kernel; fi
 
-# The tests push to a real SSH server; where it cannot be installed they say that they skip.
-sshd:
-	@if [ ! -x /usr/sbin/sshd ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+# Where something cannot be installed, the tests that need it say that they skip.
+tools:
+	@missing=""; for tool in $(TOOLS); do \
+	  [ -x "$${tool%%=*}" ] || missing="$$missing $${tool##*=}"; done; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -y -qq --no-install-recommends openssh-server >/dev/null; fi
+	  apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
 clean:
 	rm -rf $(VENV) .work dist .mypy_cache .ruff_cache .pytest_cache

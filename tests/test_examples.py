@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from edgekit.cli.arguments import parser
 from tests.paths import DIGITS, DIGITS_MODEL, EVALUATION, ROOT
+
+COMMANDS = [
+    command
+    for path in sorted((ROOT / "examples").glob("*/README.md"))
+    for command in re.findall(r"^(edgekit (?:.*\\\n)*.*)$", path.read_text(), re.MULTILINE)
+]
 
 
 def test_the_demo_prints_its_table(tmp_path: Path) -> None:
@@ -35,3 +44,9 @@ def test_the_training_script_learns() -> None:
 def test_the_model_in_the_repository_is_small() -> None:
     assert DIGITS_MODEL.stat().st_size < 300_000
     assert DIGITS_MODEL.is_relative_to(ROOT)
+
+
+def test_the_commands_of_the_examples_are_some() -> None:
+    assert len(COMMANDS) >= 2
+    for command in COMMANDS:
+        parser().parse_args(shlex.split(command.replace("\\\n", " "))[1:])

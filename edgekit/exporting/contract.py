@@ -37,6 +37,11 @@ class Package(Struct, frozen=True, kw_only=True):
         """Where the artifact lies."""
         return self.bundle.artifact
 
+    @property
+    def sha256(self) -> str:
+        """Of the artifact's file, verified: unlike what a manifest may say besides, a digest."""
+        return self.bundle.manifest.digests[self.artifact.path]
+
 
 class ExportSpec(Struct, frozen=True, kw_only=True):
     """One platform.

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from edgekit.bundle import MANIFEST
 from edgekit.domain import AffineQuantization, Manifest, Picture, TensorBinding, TensorSpec
+from edgekit.errors import BundleError
 
 _CPP = """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
@@ -73,7 +75,11 @@ class Signature(Struct, frozen=True, kw_only=True):
 
 
 def signature(manifest: Manifest) -> Signature:
-    """The view of a bundle's manifest."""
+    """The view of a bundle's manifest.
+
+    Raises:
+        BundleError: its axes make no sense.
+    """
     artifact, interface = manifest.artifact, manifest.interface
     bindings = (*artifact.inputs, *artifact.outputs)
     ends = len(artifact.inputs)
@@ -87,6 +93,7 @@ def signature(manifest: Manifest) -> Signature:
 
 
 def _tensor(binding: TensorBinding, identifier: str, picture: Picture | None) -> Tensor:
+    _check_axes(binding)
     return Tensor(
         identifier=identifier,
         source=binding.source,
@@ -96,6 +103,18 @@ def _tensor(binding: TensorBinding, identifier: str, picture: Picture | None) ->
         picture=binding.image or picture,
         takes_picture=binding.image is not None,
     )
+
+
+def _check_axes(binding: TensorBinding) -> None:
+    """The permutation is one, and leads from one shape to the other: code is made from it."""
+    source, order = binding.source.shape, binding.permutation
+    fits = sorted(order) == list(range(len(source)))
+    moved = tuple(source[axis] for axis in order) if fits else None
+    if binding.image is None and moved != binding.artifact.shape:
+        raise BundleError(
+            f"{MANIFEST} has {list(order)} as the axes of a tensor of shape {list(source)} that "
+            f"becomes {list(binding.artifact.shape)}"
+        )
 
 
 def identifier(text: str, fallback: str) -> str:

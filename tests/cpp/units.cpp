@@ -66,7 +66,10 @@ void worker_answers_everyone() {
   std::atomic<int> right{0};
   for (int caller = 0; caller < 4; ++caller)
     callers.emplace_back([&, caller] {
-      for (int i = 0; i < 50; ++i) right += worker.submit(100 * caller + i).get() == 2 * (100 * caller + i);
+      for (int i = 0; i < 50; ++i) {
+        const int number = 100 * caller + i;
+        right += worker.submit(number).get() == 2 * number;
+      }
     });
   for (auto& caller : callers) caller.join();
   CHECK(right == 200);
@@ -160,7 +163,9 @@ void worker_lingers_for_a_full_batch() {
         return doubled(numbers);
       },
       {16, 3, std::chrono::minutes(5)});
-  auto first = worker.submit(1), second = worker.submit(2), third = worker.submit(3);
+  auto first = worker.submit(1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // time enough to run it alone
+  auto second = worker.submit(2), third = worker.submit(3);
   CHECK(first.get() + second.get() + third.get() == 12);
   CHECK((sizes == std::vector<std::size_t>{3}));
 }

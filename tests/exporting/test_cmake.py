@@ -104,7 +104,7 @@ int main(int argc, char** argv) {
   digits::Inputs sample;
   sample.image.pop_back();
   tell([&] { model.run(sample); });
-  tell([&] { model.run(std::vector<digits::Inputs>(2)); });
+  tell([&] { model.run_batch(std::vector<digits::Inputs>(2)); });
   tell([&] { digits::Model changed(argv[2]); });
   tell([&] { digits::Model none("nowhere"); });
   digits::Model moved(std::move(model));
@@ -145,10 +145,7 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model of four samples at a time, and its bundle."""
     folder = tmp_path_factory.mktemp("four")
     path = models.save(models.conv_net(4), folder / "four.onnx")
-    model = ek.load(path)
-    choice = ek.Choice(calibration=False, formats=(Format.ONNXRUNTIME,), precisions=("float32",))
-    plan = ek.plan(model, device="generic-x86-64", choice=choice)
-    return path, ek.build(model, plan, folder / "four.edgekit").path
+    return path, built(path, Format.ONNXRUNTIME)
 
 
 @needs_gcc
@@ -173,11 +170,69 @@ def test_models_of_two_runtimes_in_one_app(
         was_large, *logits = line.split()
         assert was_large == large
         np.testing.assert_array_equal(np.float32(logits), blank(named[name], tmp_path))
-    assert lines[2] == "2"
+    zeros = models.run(four[0], {"x": np.zeros((4, 3, 8, 8), np.float32)})["y"]
+    np.testing.assert_allclose(np.float32(lines[2].split()), zeros.ravel(), rtol=1e-4, atol=1e-5)
+    assert lines[3] == "2"
     padded = np.concatenate([samples, samples[4:], samples[4:]])[:8].reshape(2, 4, 3, 8, 8)
     expected = np.concatenate([models.run(four[0], {"x": each})["y"] for each in padded])[:6]
-    got = np.float32([line.split() for line in lines[3:]])
+    got = np.float32([line.split() for line in lines[4:]])
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+PAIR = """
+#include <pair.hpp>
+#include <cstdio>
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 2;
+  pair::Model model(argv[1]);
+  pair::Inputs sample;
+  sample.left = {1, 2, 3, 4};
+  sample.right = {5, 6, 7, 8};
+  const pair::Outputs results = model.run(sample);
+  for (const float score : results.scores) std::printf("%.9g ", static_cast<double>(score));
+  for (const float value : results.scaled) std::printf("%.9g ", static_cast<double>(value));
+  return 0;
+}
+"""
+
+
+@needs_gcc
+@pytest.mark.parametrize("format_", [Format.LITERT, Format.ONNXRUNTIME])
+def test_tensors_are_told_apart_by_name(format_: Format, root: Path, tmp_path: Path) -> None:
+    """Two inputs of four numbers each, and two outputs: a runtime may have them in any order."""
+    path = models.save(models.two_by_two(), tmp_path / "pair.onnx")
+    made = built(path, format_)
+    with bundle.opened(made) as opened:
+        inputs = opened.manifest.artifact.inputs
+        turned = msgspec.structs.replace(opened.manifest.artifact, inputs=inputs[::-1])
+        manifest = msgspec.structs.replace(opened.manifest, artifact=turned)
+        moved = msgspec.structs.replace(opened, manifest=manifest)
+        files = cmake.files(Package(bundle=moved, name="pair", signature=signature(manifest)))
+        for name, content in files.items():
+            (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+            whole = content if isinstance(content, bytes) else content.read_bytes()
+            (tmp_path / "out" / name).write_bytes(whole)
+    (tmp_path / "main.cpp").write_text(PAIR)
+    (model,) = (tmp_path / "out" / "share" / "pair").iterdir()
+    linked = (f"-L{root / 'lib'}", f"-Wl,-rpath,{root / 'lib'}", "-Wl,--no-as-needed")
+    library = RUNTIMES["litert" if format_ is Format.LITERT else "onnx"]
+    flags = ("-I", tmp_path / "out" / "include", "-I", root / "include", *linked)
+    program = compiled(tmp_path / "main.cpp", tmp_path / "pair", *flags, f"-l{library}")
+    got = np.float32(run(program, model).stdout.split())
+    left, right = np.float32([[1, 2, 3, 4]]), np.float32([[[5, 6], [7, 8]]])
+    expected = models.run(path, {"left": left, "right": right})
+    wanted = np.concatenate([expected["scores"].ravel(), expected["scaled"].ravel()])
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def built(path: Path, format_: Format) -> Path:
+    """A bundle in float, for a device that takes the format."""
+    device = {Format.LITERT: "raspberry-pi-5", Format.ONNXRUNTIME: "generic-x86-64"}[format_]
+    model = ek.load(path)
+    choice = ek.Choice(calibration=False, formats=(format_,), precisions=("float32",))
+    plan = ek.plan(model, device=device, choice=choice)
+    return ek.build(model, plan, path.with_suffix(".edgekit")).path
 
 
 def blank(path: Path, folder: Path) -> np.ndarray:
@@ -237,14 +292,29 @@ def test_an_export_holds_one_runtime_s_files(litert_bundle: Path, onnx_bundle: P
 
 @pytest.mark.parametrize(
     ("shapes", "batch"),
-    [([(1, 4)], 1), ([(4, 3)], 1), ([()], 1)],
+    [([(1, 4)], 1), ([(4, 3)], 1), ([()], 1), ([(1, 4), (4, 1)], 1)],
 )
 def test_samples_of_one_run(tmp_path: Path, shapes: list[tuple[int, ...]], batch: int) -> None:
-    """Where not every tensor has the batch first, a run takes one of everything."""
+    """The output has a first axis of 1: where not all agree, there is no batch."""
     assert cmake.batch(package(tmp_path, *shapes).signature) == batch
 
 
-def test_pictures_and_labels_are_offered(tmp_path: Path) -> None:
+OFFERED = r"""
+#include <tiny.hpp>
+
+static_assert(tiny::kLabels.size() == 4, "");
+static_assert(tiny::kLabels[2] == "c\"", "");
+
+std::string_view seen(tiny::Model& model, const std::uint8_t* pixels) {
+  tiny::Inputs inputs;
+  inputs.x0_from_pixels(pixels);
+  return tiny::label(model.run(inputs));
+}
+"""
+
+
+@needs_gcc
+def test_pictures_and_labels_are_offered(tmp_path: Path, root: Path) -> None:
     picture = Picture(colours="bgr", scale=(0.5,), bias=(-1.0, 0.0, 1.0))
     labels = ("a", "b", 'c"', "d")
     told = header(package(tmp_path, (1, 3, 4, 5), pictures={"x0": picture}, labels=labels))
@@ -252,6 +322,10 @@ def test_pictures_and_labels_are_offered(tmp_path: Path) -> None:
     assert "{4, 5, 3, true, true, {0.5f}, {-1.0f, 0.0f, 1.0f}}" in told
     assert "std::array<std::string_view, 4> kLabels" in told
     assert '"c\\042",' in told
+    (tmp_path / "tiny.hpp").write_text(told)
+    (tmp_path / "main.cpp").write_text(OFFERED)
+    flags = (*STRICT, "-I", tmp_path, "-I", root / "include", "-c")
+    compiled(tmp_path / "main.cpp", tmp_path / "main.o", *flags)
 
 
 def test_a_type_that_the_wrapper_does_not_know(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from edgekit.domain import AffineQuantization, Interface, Picture, TensorBinding, TensorSpec
+from edgekit.errors import BundleError
 from edgekit.exporting.tensors import RESERVED, identifier, identifiers, signature
 from tests.factories import make_manifest
 
@@ -68,6 +69,23 @@ def test_the_view_of_a_manifest() -> None:
     )
     assert [tensor.name for tensor in seen.outputs] == ["y"]
     assert seen.labels == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("permutation", "shape"),
+    [((0, 2), (1, 4)), ((0, 0), (1, 1)), ((1, 0), (1, 4)), ((0,), (1, 4)), ((0, 1), (1, 5))],
+)
+def test_axes_that_make_no_sense(permutation: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """No code is made of them: it would reach outside its memory."""
+    manifest = make_manifest(b"")
+    odd = TensorBinding(
+        source=TensorSpec("x", (1, 4), "float32"),
+        artifact=TensorSpec("x", shape, "float32"),
+        permutation=permutation,
+    )
+    artifact = msgspec.structs.replace(manifest.artifact, inputs=(odd,))
+    with pytest.raises(BundleError, match="as the axes of a tensor"):
+        signature(msgspec.structs.replace(manifest, artifact=artifact))
 
 
 def test_an_artifact_that_takes_pictures_itself() -> None:
