@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -220,6 +220,7 @@ def export(
     destination: str | Path,
     *,
     name: str | None = None,
+    others: Sequence[Built | str | Path] = (),
 ) -> Exported:
     """Write what an app embeds of a bundle: one platform's files and nothing else.
 
@@ -228,12 +229,13 @@ def export(
         platform: as the options of ``edgekit export`` are called: ``android``, ``ios``, ``c``.
         destination: a new or empty folder, or an earlier export.
         name: what the app's programmer calls the model; ``None``: after the model's file.
+        others: bundles of the same model for other accelerators, for ``ort-package``.
 
     Raises:
         EdgekitError: as ``exporting.export``.
     """
-    path = bundle.path if isinstance(bundle, Built) else Path(bundle)
-    return exporting.export(path, platform, Path(destination), name=name)
+    path, *rest = (b.path if isinstance(b, Built) else Path(b) for b in (bundle, *others))
+    return exporting.export(path, platform, Path(destination), name=name, others=rest)
 
 
 def figures(result: BenchmarkResult) -> LatencyFigures:

@@ -221,4 +221,5 @@ def _digest(path: Path) -> str:
 def _target(project: Project, name: str, target: Target) -> Table:
     profile = project.devices[name]
     encoded = msgspec.json.encode(structs.asdict(profile), order="deterministic")
-    return {**_plain(target), "device": profile.name, "profile": store.key([encoded])}
+    made = structs.replace(target, on=None)  # where it is measured does not change what it is
+    return {**_plain(made), "device": profile.name, "profile": store.key([encoded])}

@@ -275,7 +275,7 @@ def _write(
     from edgekit.formats import FORMATS
     from edgekit.validation import write_golden
 
-    made, recipe = passed.made, passed.candidate.recipe
+    made, recipe = passed.made, passed.made.recipe
     artifact = made.artifact
     spec = FORMATS[recipe.format]
     files = {name: made.folder / name for name in artifact.files}
@@ -303,8 +303,9 @@ def _write(
         tool_versions=fingerprint.versions(spec.tools) | spec.pinned_tools,
         digests={},
         sizes_bytes={},
-        pruned=made.pruned,
-        rounded=made.rounded,
+        pruned=made.prepared.pruned,
+        rounded=made.prepared.rounded,
+        balanced=made.prepared.balanced,
         sensitivity=made.sensitivity,
         data_notes=data_notes,
         interface=bench.interface,

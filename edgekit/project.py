@@ -83,6 +83,7 @@ class Target(_Declared, frozen=True, omit_defaults=True):
         power_modes: assume the best of these modes of the device; its default one otherwise.
         prefer: what decides among all that keeps the budgets.
         prune: remove channels until this share of the multiply-accumulates is gone.
+        on: where ``edgekit bench`` measures it: a target, or a device of the fleet by its name.
     """
 
     device: str | None = None
@@ -92,6 +93,7 @@ class Target(_Declared, frozen=True, omit_defaults=True):
     power_modes: tuple[str, ...] = ()
     prefer: Prefer = Prefer.LATENCY
     prune: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    on: str | None = None
 
 
 class Budget(_Declared, frozen=True, omit_defaults=True):
@@ -131,12 +133,17 @@ class Regressions(_Declared, frozen=True):
 
 
 class Declaration(_Declared, frozen=True):
-    """Everything that edgekit.toml says; of budgets that name the same, the last one counts."""
+    """Everything that edgekit.toml says; of budgets that name the same, the last one counts.
+
+    Attributes:
+        fleet: a file of devices, as ``edgekit bench --fleet`` takes it.
+    """
 
     models: Annotated[dict[str, Model], Meta(min_length=1)]
     targets: Annotated[dict[str, Target], Meta(min_length=1)]
     budgets: tuple[Budget, ...] = ()
     regressions: Regressions = Regressions()
+    fleet: str | None = None
 
 
 class Pair(Struct, frozen=True, order=True):
@@ -230,8 +237,11 @@ def _check(document: Document, declared: Declaration) -> None:
             if not _NAME.fullmatch(name):
                 hint = "use letters, digits, '.', '_' and '-': files are named after it"
                 raise document.fault(f"{table}.{name}", f"{table}: a name is {name!r}", hint)
+    _check_path(document, "fleet", declared.fleet)
     for name, model in declared.models.items():
         _check_model(document, f"models.{name}", model)
+    for name, target in declared.targets.items():
+        _check_place(document, f"targets.{name}.on", target.on, declared.fleet)
     for index, budget in enumerate(declared.budgets):
         _check_budget(document, f"budgets[{index}]", budget, declared)
     _check_distinct(document, declared)
@@ -239,17 +249,34 @@ def _check(document: Document, declared: Declaration) -> None:
 
 def _check_model(document: Document, where: str, model: Model) -> None:
     for key in ("source", "calibration", "evaluation", "labels"):
-        path = getattr(model, key)
-        if path is not None and (not path or PurePath(path).is_absolute()):
-            raise document.fault(
-                f"{where}.{key}",
-                f"{where}.{key}: expected a path relative to {document.path.name}, got {path!r}",
-                "the lock must be the same on every machine",
-            )
+        _check_path(document, f"{where}.{key}", getattr(model, key))
     for name, picture in model.pictures.items():
         if fault := interfaces.odd(picture):
             key = f"{where}.pictures.{name}.{fault[0]}"
             raise document.fault(key, f"{key}: {fault[1]}")
+
+
+def _check_path(document: Document, where: str, path: str | None) -> None:
+    if path is not None and (not path or PurePath(path).is_absolute()):
+        raise document.fault(
+            where,
+            f"{where}: expected a path relative to {document.path.name}, got {path!r}",
+            "the lock must be the same on every machine",
+        )
+
+
+def _check_place(document: Document, where: str, on: str | None, fleet: str | None) -> None:
+    if on is not None and not is_target(on) and (not on or fleet is None):
+        raise document.fault(
+            where,
+            f"{where}: expected a target, got {on!r}",
+            "write local or ssh://[user@]host, or name a device of the file that `fleet` names",
+        )
+
+
+def is_target(on: str) -> bool:
+    """Whether a place is a target of its own, and no name of the fleet's."""
+    return on == "local" or ":" in on
 
 
 def _check_budget(document: Document, where: str, budget: Budget, declared: Declaration) -> None:

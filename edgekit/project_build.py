@@ -108,7 +108,6 @@ def build_project(
         LockError: ``locked``, and something that bundles are made of is not what the lock says.
         ProjectError: the lock cannot be read or written.
     """
-    folder = Path(output) if output else project.folder / FOLDER
     path, found = lock.path_of(project), lock.inputs(project)
     old = lock.read(path)
     if locked:
@@ -124,7 +123,8 @@ def build_project(
 
     todo = []
     for pair in project.pairs:
-        made = _Making(project, pair, folder / f"{pair.name}{SUFFIX}", known.get(pair.name))
+        destination = bundle_path(project, pair, output)
+        made = _Making(project, pair, destination, known.get(pair.name))
         if unchanged := _unchanged(made):
             ended(unchanged)
         else:
@@ -135,6 +135,12 @@ def build_project(
     at_once = fitting.jobs([project.folder / made.model.source for made in todo], jobs)
     _build_all(todo, at_once, cache or store.default_root(), locked, on_row, ended)
     return ProjectBuilt(project=project, outcomes=tuple(outcomes[p] for p in project.pairs))
+
+
+def bundle_path(project: Project, pair: Pair, output: str | Path | None = None) -> Path:
+    """Where a bundle of a project lies; ``output`` as in ``build_project``."""
+    folder = Path(output) if output else project.folder / FOLDER
+    return folder / f"{pair.name}{SUFFIX}"
 
 
 def rebuild(project: Project, *, on_stage: OnStage = silent) -> dict[Pair, tuple[str, ...]]:
@@ -211,10 +217,14 @@ def _build_all(
         workers.each(calls, jobs, on_row, done)
         return
     for call in calls:
-        try:
-            done(call, published(**call.arguments, on_stage=partial(on_row, call.name)))
-        except EdgekitError as error:
-            done(call, error)
+        done(call, _done_here(call, on_row))
+
+
+def _done_here(call: Call[Published], on_row: OnRow) -> Published | EdgekitError:
+    try:
+        return call.function(**call.arguments, on_stage=partial(on_row, call.name))
+    except EdgekitError as error:
+        return error
 
 
 def _call(made: _Making, cache: Path, locked: bool) -> Call[Published]:

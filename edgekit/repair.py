@@ -8,12 +8,14 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from edgekit import fingerprint, store
-from edgekit.domain import Mode, NodeCost, Recipe
+from edgekit import store
+from edgekit.compression import stage
+from edgekit.datasets import Dataset
+from edgekit.domain import NodeCost, Recipe
 from edgekit.errors import ToolError
 from edgekit.formats import FORMATS, Job
 from edgekit.observer import OnStage
-from edgekit.trial import CHECKED_FROM_BYTES, Bench, Made, job, pruned_source, refusal, tried
+from edgekit.trial import CHECKED_FROM_BYTES, Bench, Made, job, prepared, refusal, tried
 
 _INT8 = 0.25
 _BACK_IN_FLOAT = 0.15
@@ -66,11 +68,6 @@ def fewest[Made](
     return works
 
 
-def is_static(recipe: Recipe) -> bool:
-    """Whether a recipe computes in integers, by ranges from calibration data."""
-    return recipe.quantization is not None and recipe.quantization.mode is Mode.STATIC
-
-
 def repaired(
     bench: Bench, recipe: Recipe, naive_bytes: int | None, folder: Path, on_stage: OnStage
 ) -> Made | None:
@@ -80,11 +77,12 @@ def repaired(
         naive_bytes: what the artifact takes with all nodes in int8; ``None``: it cannot be made.
     """
     spec = FORMATS[recipe.format]
-    if spec.sensitivity is None or bench.calibration is None or not is_static(recipe):
+    if spec.sensitivity is None or bench.calibration is None or not recipe.is_static:
         return None
     on_stage("sensitivity", f"what each node of {recipe.label} costs")
     try:
-        costs = _sensitivity(bench, recipe, spec.sensitivity, folder, on_stage)
+        asked = job(bench, recipe, folder, prepared(bench, recipe, on_stage).source)
+        costs = _sensitivity(asked, spec.sensitivity, bench.calibration, bench.cache)
     except ToolError:
         # Some runtimes do not survive every mixture; the next candidate is tried instead.
         return None
@@ -109,21 +107,14 @@ def repaired(
 
 
 def _sensitivity(
-    bench: Bench,
-    recipe: Recipe,
-    find: Callable[[Job], tuple[NodeCost, ...]],
-    folder: Path,
-    on_stage: OnStage,
+    asked: Job, find: Callable[[Job], tuple[NodeCost, ...]], calibration: Dataset, cache: Path
 ) -> tuple[NodeCost, ...]:
     """Kept between builds by all that decides it."""
-    source, _ = pruned_source(bench, recipe, on_stage)
-    asked = job(bench, recipe, folder, source)
-    form = msgspec.json.encode((recipe.format, recipe.quantization))
-    samples = bench.calibration.sha256 if bench.calibration else ""
-    decided: list[bytes | str] = [form, samples, source.graph.read_bytes(), fingerprint.code()]
+    how = (asked.recipe.format, asked.recipe.quantization)
 
     def fill(aside: Path) -> None:
         (aside / _COSTS).write_bytes(msgspec.json.encode(find(asked)))
 
-    kept = store.make(bench.cache, f"sensitivity/{store.key(decided)}", fill)
+    entry = stage.entry("sensitivity", asked.source, calibration, *how)
+    kept = store.make(cache, entry, fill)
     return msgspec.json.decode((kept / _COSTS).read_bytes(), type=tuple[NodeCost, ...])

@@ -16,7 +16,10 @@ from edgekit.project import FILE, SCHEMA
 _TEXT = """\
 {schema}# What edgekit builds, for what, and what it may cost. Paths are relative to this file.
 #   edgekit build    builds what has changed, and writes edgekit.lock beside this file
+#   edgekit bench    measures each bundle where its target says, into results/
 #   edgekit check    holds the budgets; for CI
+
+# fleet = "fleet.toml"  # devices by name, as `edgekit bench --fleet` takes them
 
 [models.{name}]
 source = {source}  # {about}
@@ -27,6 +30,7 @@ max_drop = 0.005  # how far the metric may fall below the original's
 {targets}
 # formats = ["litert"]  # litert, onnxruntime or coreml; all that the device takes when left out
 # precisions = ["int8-static", "float16"]
+# on = "ssh://pi@raspberry"  # where it is measured; or the name of a device of the fleet
 # prefer = "latency"  # or size, energy, accuracy: what decides among all that keeps the budgets
 
 # A budget is for all models and targets, or for those that it names; the last one counts.
@@ -34,7 +38,7 @@ max_drop = 0.005  # how far the metric may fall below the original's
 # model = "{name}"
 # target = "{target}"
 # max_size_mb = 1.0  # of the artifact
-# max_latency_ms = 5.0  # the median: `edgekit bench BUNDLE --on TARGET -o results/NAME.json`
+# max_latency_ms = 5.0  # the median, as `edgekit bench` measures it
 # max_memory_mb = 64.0
 # accuracy = 0.95  # at least, of the metric itself
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from edgekit.compression import pruning, storing
+from edgekit.compression import balancing, pruning, storing
 from edgekit.datasets import Dataset
 from edgekit.domain import (
     Artifact,
+    BalancingReport,
     DeviceProfile,
+    Format,
     Goal,
     Interface,
     ModelSummary,
@@ -48,14 +50,28 @@ class Bench(Struct, frozen=True, kw_only=True):
     interface: Interface = Interface()
 
 
+class Prepared(Struct, frozen=True):
+    """What is converted: the source after all that a recipe does to it before.
+
+    Attributes:
+        pruned: what its pruning took away.
+        rounded: how its weights were fitted to few bits.
+        balanced: how it was made ready for static int8.
+    """
+
+    source: SourceModel
+    pruned: PruningReport | None = None
+    rounded: RoundingReport | None = None
+    balanced: BalancingReport | None = None
+
+
 class Made(Struct, frozen=True, kw_only=True):
     """What came of a recipe.
 
     Attributes:
         folder: holds the artifact.
         outputs: the artifact's outputs for the reference's samples, in its own layout.
-        pruned: what its pruning took away.
-        rounded: how its weights were fitted to few bits.
+        prepared: what it was converted from.
         sensitivity: what its nodes cost in int8, where some had to stay in float.
     """
 
@@ -64,8 +80,7 @@ class Made(Struct, frozen=True, kw_only=True):
     artifact: Artifact
     outputs: tuple[Path, ...]
     validation: ValidationReport
-    pruned: PruningReport | None
-    rounded: RoundingReport | None
+    prepared: Prepared
     sensitivity: tuple[NodeCost, ...] = ()
 
 
@@ -83,10 +98,9 @@ def tried(bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage) -> Made
         DataError: data that will not do.
     """
     spec = FORMATS[recipe.format]
-    source, pruned = pruned_source(bench, recipe, on_stage)
-    source, rounded = _rounded(bench, recipe, source, on_stage)
+    ready = prepared(bench, recipe, on_stage)
     on_stage("convert", recipe.label)
-    artifact = spec.make(job(bench, recipe, folder, source))
+    artifact = spec.make(job(bench, recipe, folder, ready.source))
     _check_claim(bench.summary, recipe, artifact)
     on_stage("validate", recipe.label)
     report, outputs = validate(
@@ -104,8 +118,7 @@ def tried(bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage) -> Made
         artifact=artifact,
         outputs=outputs,
         validation=report,
-        pruned=pruned,
-        rounded=rounded,
+        prepared=ready,
     )
 
 
@@ -123,29 +136,31 @@ def job(bench: Bench, recipe: Recipe, folder: Path, source: SourceModel) -> Job:
     )
 
 
-def pruned_source(
-    bench: Bench, recipe: Recipe, on_stage: OnStage
-) -> tuple[SourceModel, PruningReport | None]:
-    """What is converted: the source, without what the recipe's pruning removes."""
-    source = bench.reference.source
-    if recipe.pruning is None or bench.calibration is None:
-        return source, None
-    on_stage("prune", f"{recipe.pruning.fraction:.0%} of {source.name}")
-    return pruning.pruned(source, recipe.pruning, bench.calibration, bench.cache)
+def prepared(bench: Bench, recipe: Recipe, on_stage: OnStage) -> Prepared:
+    """The source, pruned first, then made ready for its integers.
 
-
-def _rounded(
-    bench: Bench, recipe: Recipe, source: SourceModel, on_stage: OnStage
-) -> tuple[SourceModel, RoundingReport | None]:
-    """The source with weights that lie where the recipe's few bits can store them.
-
-    Without calibration data a tool rounds them to nearest.
+    Without calibration data it stays as it is.
     """
+    source, calibration, cache = bench.reference.source, bench.calibration, bench.cache
+    if calibration is None:
+        return Prepared(source)
+    pruned: PruningReport | None = None
+    if recipe.pruning:
+        on_stage("prune", f"{recipe.pruning.fraction:.0%} of {source.name}")
+        source, pruned = pruning.pruned(source, recipe.pruning, calibration, cache)
     wanted = recipe.quantization
-    if bench.calibration is None or not storing.rounds(wanted):
-        return source, None
-    on_stage("round", f"{source.name} to {recipe.precision}")
-    return storing.rounded(source, recipe.format, wanted, bench.calibration, bench.cache)
+    if storing.rounds(wanted):
+        on_stage("round", f"{source.name} to {recipe.precision}")
+        source, rounded = storing.rounded(source, recipe.format, wanted, calibration, cache)
+        return Prepared(source, pruned, rounded)
+    # What LiteRT makes of another framework's own file is better than what a changed graph
+    # becomes: that would take a detour over ONNX.
+    own_way = recipe.format is Format.LITERT and source.original is not None
+    if wanted and recipe.is_static and not own_way:
+        on_stage("balance", f"{source.name} for {recipe.precision}")
+        source, balanced = balancing.balanced(source, wanted, calibration, cache)
+        return Prepared(source, pruned, balanced=balanced)
+    return Prepared(source, pruned)
 
 
 def _check_claim(summary: ModelSummary, recipe: Recipe, artifact: Artifact) -> None:

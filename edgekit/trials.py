@@ -5,19 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from edgekit.domain import Attempt, Candidate, Format, Outcome
 from edgekit.errors import ConversionFailed, GateError, ToolError, ToolMissing
 from edgekit.observer import OnStage
-from edgekit.repair import is_static, repaired
+from edgekit.repair import repaired
 from edgekit.trial import Bench, Made, refusal, tried
 
 
 class Passed(Struct, frozen=True, kw_only=True):
-    """The candidate that passed, and all that were tried, it among them."""
+    """What passed, and all that was tried, it among them."""
 
-    candidate: Candidate
     made: Made
     attempts: tuple[Attempt, ...]
 
@@ -44,12 +43,7 @@ def first_that_passes(bench: Bench, work: Path, on_stage: OnStage) -> Passed:
         found = _one(bench, candidate, folder, unconvertible, on_stage)
         attempts += found.attempts
         if found.made:
-            recipe = found.made.recipe
-            return Passed(
-                candidate=structs.replace(candidate, recipe=recipe),
-                made=found.made,
-                attempts=tuple(attempts),
-            )
+            return Passed(made=found.made, attempts=tuple(attempts))
         shutil.rmtree(folder)
     raise _none_passed(attempts)
 
@@ -74,7 +68,7 @@ def _one(
         unconvertible: formats that no recipe of this model can be made in; added to.
     """
     recipe = candidate.recipe
-    if bench.calibration is None and (is_static(recipe) or recipe.pruning):
+    if bench.calibration is None and (recipe.is_static or recipe.pruning):
         reason = f"{'pruning' if recipe.pruning else 'static int8'} needs calibration data"
         return _Found((Attempt(recipe=recipe, outcome=Outcome.REJECTED, reason=reason),))
     try:
@@ -104,6 +98,8 @@ def _one(
 def _attempt(made: Made, refusal: str | None) -> Attempt:
     kept = len(made.recipe.float_nodes)
     passed = f"passed with {kept} nodes in float" if kept else "the first candidate to pass"
+    if not made.validation.settled:
+        passed += f", as far as {made.validation.sample_count} samples can tell"
     return Attempt(
         recipe=made.recipe,
         outcome=Outcome.REJECTED if refusal else Outcome.CHOSEN,

@@ -22,7 +22,7 @@ _ENVIRONMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "litert": (sys.executable, (*_CONSTRAINTS, "ai-edge-litert", "numpy")),
     "onnxruntime": (sys.executable, (*_CONSTRAINTS, "onnxruntime", "numpy")),
     "oldest": ("3.8", ("onnxruntime==1.19.2", "numpy==1.24.4")),
-    "builder": (sys.executable, (*_CONSTRAINTS, "pip", "setuptools")),
+    "builder": (sys.executable, (*_CONSTRAINTS, "pip", "hatchling")),
     "bare": (sys.executable, (*_CONSTRAINTS, "numpy")),
 }
 

@@ -1,19 +1,13 @@
-"""What an application is to see of a model is held against the model, and told in its bundle."""
+"""What an application is to see of a model is held against the model."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from edgekit import bundle, interfaces, pipeline, profiles
-from edgekit.domain import Format, Interface, Picture, TensorSpec
+from edgekit import interfaces
+from edgekit.domain import Interface, Picture, TensorSpec
 from edgekit.errors import UsageError
-from edgekit.pipeline import Request
-from edgekit.planning import Choice
-from tests.paths import DIGITS_MODEL
 
-LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 X = TensorSpec("x", (1, 3, 8, 8), "float32")
 Y = TensorSpec("y", (1, 5), "float32")
 
@@ -48,21 +42,3 @@ def test_the_axes_of_a_picture() -> None:
     picture = Picture(colours="bgr", scale=(1, 2, 3))
     assert interfaces.to_pixels(X, picture) == (0, 2, 3, 1)
     assert interfaces.to_pixels(last, picture) == (0, 1, 2, 3)
-
-
-@pytest.mark.parametrize("format_", [Format.ONNXRUNTIME, Format.LITERT])
-def test_a_bundle_of_any_format_tells_of_it(tmp_path: Path, format_: Format) -> None:
-    """And the tensors stay what they are: an application's wrapper does what is told."""
-    interface = Interface(
-        pictures={"image": Picture(colours="gray", scale=(1 / 16,))}, labels=LABELS
-    )
-    request = Request(
-        model=DIGITS_MODEL,
-        profile=profiles.find("generic-x86-64"),
-        choice=Choice(formats=(format_,), precisions=("float32",)),
-        interface=interface,
-    )
-    pipeline.build(request, tmp_path / "digits.edgekit")
-    with bundle.opened(tmp_path / "digits.edgekit") as opened:
-        assert opened.manifest.interface == interface
-        assert opened.manifest.artifact.inputs[0].image is None

@@ -62,6 +62,7 @@ def asked(service: Path, socket: Path, *pictures: Path) -> list[list[str]]:
 
 def test_it_answers_as_python_does_on_the_golden_vectors(service: Path, answering: Path) -> None:
     with bundle.opened(service / BUNDLE) as opened:
+        assert opened.manifest.interface.pictures["image"].colours == "gray"
         artifact, golden = opened.manifest.artifact, opened.manifest.golden
         x, y = (np.load(opened.root / name[0]) for name in (golden.inputs, golden.outputs))
         real = binding.to_source(x, artifact.inputs[0])

@@ -107,6 +107,15 @@ def test_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ('target = "ours"', 'target = "theirs"', 17, "no target is named 'theirs'", "pixel-8"),
         ('target = "ours"', 'model = "theirs"', 17, "no model is named 'theirs'", "digits"),
         ("size = 0.1", "sice = 0.1", 20, "unknown key 'sice' in [regressions]", "size"),
+        (
+            'formats = ["litert"]',
+            'on = "kitchen"',
+            9,
+            "on: expected a target, got 'kitchen'",
+            "fleet",
+        ),
+        ('formats = ["litert"]', 'on = ""', 9, "on: expected a target, got ''", ""),
+        ("[models.digits]", 'fleet = "/f"\n[models.digits]', 1, "fleet: expected a path", ""),
         ("[models.digits]", '[models."../digits"]', 1, "a name is '../digits'", "letters"),
         ("[regressions]", "[regresions]", 19, "unknown key 'regresions'", "regressions"),
     ],
@@ -178,7 +187,7 @@ def test_the_schema_says_no_to_what_is_not_known() -> None:
     declaration = found["$defs"]["Declaration"]
     assert declaration["additionalProperties"] is False
     assert set(declaration["required"]) == {"models", "targets"}
-    assert set(declaration["properties"]) == set(tomllib.loads(WHOLE))
+    assert set(declaration["properties"]) == {"fleet", *tomllib.loads(WHOLE)}
 
 
 def test_the_precisions_are_those_of_the_command_line() -> None:

@@ -452,16 +452,18 @@ def test_without_data_pictures_are_made_of_pixels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("passed", "interval", "settled"),
+    ("passed", "interval", "settled", "verdict"),
     [
-        (True, (-0.01, 0.004), True),
-        (True, (-0.01, 0.02), False),
-        (False, (0.006, 0.04), True),
-        (False, (0.001, 0.04), False),
-        (True, None, True),
+        (True, (-0.01, 0.004), True, "passed"),
+        (True, (-0.01, 0.02), False, "undecided"),
+        (False, (0.006, 0.04), True, "failed"),
+        (False, (0.001, 0.04), False, "failed"),
+        (True, None, True, "passed"),
     ],
 )
-def test_a_verdict_is_settled_when_the_whole_interval_is_on_its_side(passed, interval, settled):
+def test_a_verdict_is_settled_when_the_whole_interval_is_on_its_side(
+    passed, interval, settled, verdict
+):
     report = ValidationReport(
         sample_count=100,
         data="evaluation",
@@ -475,3 +477,4 @@ def test_a_verdict_is_settled_when_the_whole_interval_is_on_its_side(passed, int
         drop_interval=interval,
     )
     assert report.settled is settled
+    assert report.verdict == verdict

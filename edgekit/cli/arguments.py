@@ -26,6 +26,7 @@ EXPORTS = {
     "ios": "a Swift package with the model, a typed class, and a script for Xcode",
     "c": "the model as a C array for TensorFlow Lite for Microcontrollers",
     "cmake": "a C++17 wrapper as a CMake package, for LiteRT or ONNX Runtime",
+    "ort-package": "ONNX Runtime's model package: one directory for several accelerators",
     "python": "a Python package for boards, with a service and its systemd unit",
 }
 REPORTS = ("text", "junit", "github", "markdown")
@@ -91,12 +92,18 @@ def is_about_a_project(arguments: argparse.Namespace) -> bool:
 _OF_A_PROJECT = {
     "build": ("model", {"project", "locked", "jobs"}, {"no_cache", "output"}),
     "verify": ("bundle", {"project", "rebuild"}, set()),
+    "bench": (
+        "bundle",
+        {"project"},
+        {"accept_new", "retry", "only", "at_once", "runs", "seconds", "processes", "threads"}
+        | {"deadline", "cpu", "compute_units", "attached", "device_python", "output"},
+    ),
 }
 """Commands about one thing or about a project: what the one thing is called, the options of a
 project, and those of both."""
 
 _COMMON = {"command", "json", "verbose"}
-_REQUIRED = {"device": "--device", "output": "-o/--output"}
+_REQUIRED = {"build": {"device": "--device", "output": "-o/--output"}}
 
 
 def _check_subject(given: argparse.Namespace, defaults: argparse.Namespace) -> None:
@@ -110,7 +117,8 @@ def _check_subject(given: argparse.Namespace, defaults: argparse.Namespace) -> N
         option = f"--{min(odd).replace('_', '-')}"
         about = f"for a {subject}" if project else f"for a project, not for one {subject}"
         raise UsageError(f"{option} is {about}", hint)
-    lacking = [text for name, text in _REQUIRED.items() if getattr(given, name, "") is None]
+    required = _REQUIRED.get(given.command, {})
+    lacking = [text for name, text in required.items() if getattr(given, name) is None]
     if lacking and not project:
         raise UsageError(f"the following arguments are required: {', '.join(lacking)}", hint)
 
@@ -246,6 +254,10 @@ def _check(command: Parser) -> None:
 
 def _export(command: Parser) -> None:
     _bundle(command)
+    command.add_argument(
+        "others", type=_path, nargs="*", metavar="BUNDLE",
+        help="the same model for other accelerators, for --ort-package",
+    )  # fmt: skip
     platforms = command.add_mutually_exclusive_group(required=True)
     for platform, what in EXPORTS.items():
         platforms.add_argument(
@@ -266,7 +278,8 @@ def _push(command: Parser) -> None:
 
 
 def _bench(command: Parser) -> None:
-    _bundle(command)
+    _bundle(command, "?")
+    _project(command.add_argument_group("all of edgekit.toml (without BUNDLE)"))
     _targets(command)
     how = command.add_argument_group("measuring")
     how.add_argument("--runs", type=int, default=50, help="at least, per process (50)")
@@ -357,7 +370,8 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         _push,
     ),
     "bench": (
-        "push a bundle, compare its golden vectors there and measure it",
+        "push a bundle, compare its golden vectors there and measure it; without a bundle all of "
+        "edgekit.toml",
         "edgekit bench model.edgekit --on ssh://pi@raspberry -o result.json",
         _bench,
     ),
@@ -426,8 +440,8 @@ def _project(command: argparse._ActionsContainer) -> None:
     )
 
 
-def _bundle(command: Parser) -> None:
-    command.add_argument("bundle", type=_path, metavar="BUNDLE")
+def _bundle(command: Parser, count: str | None = None) -> None:
+    command.add_argument("bundle", type=_path, nargs=count, metavar="BUNDLE")
 
 
 def _target(

@@ -137,7 +137,13 @@ def export(arguments: Namespace) -> Output:
     from edgekit import exporting
 
     platform, destination = arguments.to
-    made = exporting.export(arguments.bundle, platform, destination, name=arguments.name)
+    made = exporting.export(
+        arguments.bundle,
+        platform,
+        destination,
+        name=arguments.name,
+        others=arguments.others,
+    )
     return documents.exported(made), partial(terminal.exported, made)
 
 
@@ -157,6 +163,23 @@ def push(arguments: Namespace) -> Output:
 
 def bench(arguments: Namespace) -> Output:
     """``edgekit bench``."""
+    from edgekit import benchmarking
+
+    work = measuring(arguments)
+    if fleets.is_one(arguments):
+        on = fleets.members(arguments)[0].target
+        with stages() as on_stage:
+            result = work(arguments.bundle, on, on_stage=on_stage)
+        document = benchmarking.as_json(result) | saved(result, arguments.output)
+        return document, partial(terminal.measured, document)
+    rows = fleets.each(arguments, work, benchmarking.as_json)
+    if arguments.output:
+        rows = fleets.saved(rows, arguments.output, saved)
+    return fleets.output(rows, fleet_tables.measured)
+
+
+def measuring(arguments: Namespace) -> Callable[..., BenchmarkResult]:
+    """What measures as the options say."""
     from edgekit import benchmarking, field
 
     settings = benchmarking.Settings(
@@ -169,26 +192,16 @@ def bench(arguments: Namespace) -> Output:
         attached=arguments.attached,
         deadline_s=arguments.deadline,
     )
-    work = partial(
+    return partial(
         field.measure,
         settings=settings,
         python=arguments.device_python,
         accept_new=arguments.accept_new,
         retries=arguments.retry,
     )
-    if fleets.is_one(arguments):
-        on = fleets.members(arguments)[0].target
-        with stages() as on_stage:
-            result = work(arguments.bundle, on, on_stage=on_stage)
-        document = benchmarking.as_json(result) | _saved(result, arguments.output)
-        return document, partial(terminal.measured, document)
-    rows = fleets.each(arguments, work, benchmarking.as_json)
-    if arguments.output:
-        rows = fleets.saved(rows, arguments.output, _saved)
-    return fleets.output(rows, fleet_tables.measured)
 
 
-def _saved(result: BenchmarkResult, path: Path | None) -> Document:
+def saved(result: BenchmarkResult, path: Path | None) -> Document:
     """Save a result; that this fails is said beside the result, which is not lost for it."""
     from edgekit import benchmarking
 

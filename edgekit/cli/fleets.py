@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,11 +68,16 @@ def each(
             tell(row.member.name, "failed" if row.error else "done", str(row.error or ""))
 
         found = fleet.each(asked, one, arguments.at_once, ended)
-    return tuple(Told(row, _document(row, document)) for row in found)
+    return told(found, document)
+
+
+def told(rows: Sequence[Row[Any]], document: Callable[[Any], Document]) -> tuple[Told, ...]:
+    """A document for each row."""
+    return tuple(Told(row, _document(row, document)) for row in rows)
 
 
 def saved(
-    told: tuple[Told, ...], folder: Path, save: Callable[[Any, Path], Document]
+    rows: tuple[Told, ...], folder: Path, save: Callable[[Any, Path], Document]
 ) -> tuple[Told, ...]:
     """Save every result in a folder, in a file of the device's name."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,17 +85,17 @@ def saved(
         Told(one.row, one.document | save(one.row.result, folder / _file_name(one.row.member)))
         if one.row.result is not None
         else one
-        for one in told
+        for one in rows
     )
 
 
 def output(
-    told: tuple[Told, ...], table: Callable[[list[Document]], RenderableType]
+    rows: tuple[Told, ...], table: Callable[[list[Document]], RenderableType]
 ) -> tuple[Document, Callable[[], RenderableType]]:
     """The document of all, which ends with the worst exit code, and its table."""
-    rows = [one.document for one in told]
-    worst = max(int(row["exit_code"]) for row in rows)
-    return {"devices": rows, "exit_code": worst}, partial(table, rows)
+    documents = [one.document for one in rows]
+    worst = max(int(row["exit_code"]) for row in documents)
+    return {"devices": documents, "exit_code": worst}, partial(table, documents)
 
 
 def _document(row: Row[Any], document: Callable[[Any], Document]) -> Document:

@@ -104,9 +104,33 @@ def _from_here(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
 
 
+def bench(arguments: Namespace) -> Output:
+    """``edgekit bench`` without a bundle."""
+    from edgekit import benchmarking, project_bench
+    from edgekit.cli import commands, fleets
+    from edgekit.report import fleet_tables
+
+    project = load_project(arguments.project)
+    places = project_bench.places(project, arguments.only)
+    measure = commands.measuring(arguments)
+    with rows("bundle", [place.member.name for place in places]) as on_row:
+        found = project_bench.each(
+            places,
+            lambda path, on, on_stage: measure(path, on, on_stage=on_stage),
+            arguments.at_once,
+            on_row,
+        )
+    told_of = fleets.told(found, benchmarking.as_json)
+    folder = arguments.output or project.folder / gate.FOLDER
+    told_of = fleets.saved(told_of, folder, commands.saved)
+    document, show = fleets.output(told_of, partial(fleet_tables.measured, what="bundle"))
+    return document, show, document["exit_code"]
+
+
 COMMANDS: dict[str, Callable[[Namespace], Output]] = {
     "init": init,
     "build": build,
     "verify": verify,
     "check": check,
+    "bench": bench,
 }

@@ -9,6 +9,7 @@ that it is nearer to the original than rounding to nearest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import numpy as np
 import onnx
@@ -41,7 +42,7 @@ def adapted(
 
     Args:
         model: a normalised graph; it is not changed.
-        samples: without labels; two at the least.
+        samples: without labels; of a single one nothing can be kept back, and it judges itself.
         grid_of: where each layer's weights may lie.
     """
     original = onnx.shape_inference.infer_shapes(model)
@@ -50,7 +51,7 @@ def adapted(
     found = _own(original, layers(original, max(1, _ROWS // len(fitting))))
     grids = {layer.name: grid_of(layer, _shape(original, layer)) for layer in found}
     plain = _to_nearest(original, found, grids)
-    made = _copy(original)
+    made = deepcopy(original)
     goals = refit.goals(original, found)
     for layer in found:
         given = refit.problem(made, original, layer, goals[layer.name], fitting)
@@ -73,12 +74,6 @@ def adapted(
     return (made if report.used else model), report
 
 
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    return copied
-
-
 def _own(model: onnx.ModelProto, found: Sequence[Layer]) -> list[Layer]:
     """The layers that share their weights with nobody: those that do cannot be fitted alone."""
     readers: dict[str, int] = {}
@@ -99,7 +94,7 @@ def _shape(model: onnx.ModelProto, layer: Layer) -> tuple[int, ...]:
 def _to_nearest(
     model: onnx.ModelProto, found: Sequence[Layer], grids: dict[str, Grid | None]
 ) -> onnx.ModelProto:
-    made = _copy(model)
+    made = deepcopy(model)
     for layer in found:
         if grid := grids[layer.name]:
             old = matrices.constant(made, layer.weight)

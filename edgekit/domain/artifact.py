@@ -151,6 +151,13 @@ class ValidationReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         low, high = self.drop_interval
         return high <= self.max_drop if self.passed else low > self.max_drop
 
+    @property
+    def verdict(self) -> str:
+        """``passed`` or ``failed``; ``undecided``: it may pass, the samples cannot tell."""
+        if not self.passed:
+            return "failed"
+        return "passed" if self.settled else "undecided"
+
 
 class Outcome(Enum):
     """How the attempt at a candidate ended."""
@@ -272,6 +279,30 @@ class RoundingReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sample_count: int
 
 
+class BalancingReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What making a network ready for int8 brought, on samples that it was not done with.
+
+    Attributes:
+        equalized: channels were brought to one reach, layer by layer.
+        corrected: biases take up what rounding the weights shifts.
+        error_before: of the outputs of the network as it was, its layers in int8: squared, as
+            a share of their variance over the samples.
+        error: the same for the one that was converted.
+        sample_count: how many calibration samples there were.
+    """
+
+    equalized: bool
+    corrected: bool
+    error_before: float
+    error: float
+    sample_count: int
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was changed."""
+        return self.equalized or self.corrected
+
+
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A bundle's table of contents and its pedigree.
 
@@ -284,6 +315,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         measured: the candidates that were measured on a target before one was chosen.
         pruned: what the recipe's pruning took away; ``None``: it has none.
         rounded: how weights in few bits were fitted; ``None``: they were not.
+        balanced: how the network was made ready for static int8; ``None``: it was not.
         sensitivity: what each node costs in int8, the costliest first, where the recipe had
             to be repaired.
         data_notes: what is odd about the calibration data.
@@ -310,6 +342,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     measured: tuple[Measured, ...] = ()
     pruned: PruningReport | None = None
     rounded: RoundingReport | None = None
+    balanced: BalancingReport | None = None
     sensitivity: tuple[NodeCost, ...] = ()
     data_notes: tuple[str, ...] = ()
     interface: Interface = Interface()

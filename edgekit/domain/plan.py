@@ -132,6 +132,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.quantization.precision if self.quantization else "float32"
 
     @property
+    def is_static(self) -> bool:
+        """Whether it computes in integers, by ranges from calibration data."""
+        return self.quantization is not None and self.quantization.mode is Mode.STATIC
+
+    @property
     def planned(self) -> Recipe:
         """As a plan has it: which nodes must stay in float is found out by building."""
         return structs.replace(self, float_nodes=())

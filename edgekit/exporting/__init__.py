@@ -6,6 +6,8 @@ Not named after ``ek.export``, which a package of that name would hide.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -13,14 +15,29 @@ from msgspec import Struct
 from edgekit import bundle
 from edgekit.bundle import Bundle
 from edgekit.errors import UsageError
-from edgekit.exporting import android, c_array, cmake, folder, ios, python_package
+from edgekit.exporting import (
+    android,
+    c_array,
+    cmake,
+    folder,
+    ios,
+    ort_package,
+    python_package,
+)
 from edgekit.exporting.contract import ExportSpec, Package
 from edgekit.exporting.folder import Record
 from edgekit.exporting.tensors import RESERVED, identifier, signature
 
 EXPORTS: dict[str, ExportSpec] = {
     spec.platform: spec
-    for spec in (android.SPEC, ios.SPEC, c_array.SPEC, cmake.SPEC, python_package.SPEC)
+    for spec in (
+        android.SPEC,
+        ios.SPEC,
+        c_array.SPEC,
+        cmake.SPEC,
+        ort_package.SPEC,
+        python_package.SPEC,
+    )
 }
 """What can be exported to; a new platform is one file here and one row."""
 
@@ -35,7 +52,14 @@ class Exported(Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
-def export(path: Path, platform: str, destination: Path, *, name: str | None = None) -> Exported:
+def export(
+    path: Path,
+    platform: str,
+    destination: Path,
+    *,
+    name: str | None = None,
+    others: Sequence[Path] = (),
+) -> Exported:
     """Write what a platform's app embeds of a bundle.
 
     Args:
@@ -43,20 +67,26 @@ def export(path: Path, platform: str, destination: Path, *, name: str | None = N
         platform: a key of ``EXPORTS``.
         destination: a new or empty folder, or an earlier export that nobody changed since.
         name: what the app's programmer calls the model; ``None``: after the model's file.
+        others: bundles of the same model for other accelerators.
 
     Raises:
         BundleError: a bundle that is damaged, or a destination that holds something else.
-        UsageError: no such platform, a name that is no identifier, or a bundle whose artifact
-            the platform does not take.
+        UsageError: no such platform, a name that is no identifier, or bundles whose artifacts
+            the platform does not take, or not together.
     """
     if platform not in EXPORTS:
         raise UsageError(f"no platform {platform!r}", f"there is: {', '.join(sorted(EXPORTS))}")
     spec = EXPORTS[platform]
+    if others and not spec.several:
+        raise UsageError(f"--{platform} takes one bundle, got {1 + len(others)}", "export each")
     folder.check_destination(destination)
-    with bundle.opened(path) as opened:
-        _check_format(opened, path, spec)
+    with ExitStack() as stack:
+        opened, *rest = (stack.enter_context(_opened(each, spec)) for each in (path, *others))
         package = Package(
-            bundle=opened, name=_name(name, opened), signature=signature(opened.manifest)
+            bundle=opened,
+            name=_name(name, opened),
+            signature=signature(opened.manifest),
+            others=tuple(rest),
         )
         record = Record(
             platform=platform,
@@ -70,14 +100,18 @@ def export(path: Path, platform: str, destination: Path, *, name: str | None = N
     return Exported(path=destination, record=written, size_bytes=size)
 
 
-def _check_format(opened: Bundle, path: Path, spec: ExportSpec) -> None:
-    got = opened.manifest.artifact.format
-    if got not in spec.formats:
-        wanted = " or ".join(each.value for each in spec.formats)
-        raise UsageError(
-            f"{path} holds a model for {got.value}, --{spec.platform} takes {wanted}",
-            f"build the bundle with --format {spec.formats[0].value}",
-        )
+@contextmanager
+def _opened(path: Path, spec: ExportSpec) -> Iterator[Bundle]:
+    """A bundle of a format that the platform takes."""
+    with bundle.opened(path) as opened:
+        got = opened.manifest.artifact.format
+        if got not in spec.formats:
+            wanted = " or ".join(each.value for each in spec.formats)
+            raise UsageError(
+                f"{path} holds a model for {got.value}, --{spec.platform} takes {wanted}",
+                f"build the bundle with --format {spec.formats[0].value}",
+            )
+        yield opened
 
 
 def _name(name: str | None, opened: Bundle) -> str:

@@ -21,11 +21,13 @@ class Package(Struct, frozen=True, kw_only=True):
     Attributes:
         name: of what is exported: a snake-case identifier of every target language.
         signature: the model's inputs, outputs and labels, in the words of the app's programmer.
+        others: the same model's bundles for other accelerators.
     """
 
     bundle: Bundle
     name: str
     signature: Signature
+    others: tuple[Bundle, ...] = ()
 
     @property
     def artifact(self) -> Artifact:
@@ -51,8 +53,10 @@ class ExportSpec(Struct, frozen=True, kw_only=True):
         formats: of the artifacts that it takes.
         files: makes all files of an export from a package, writing nothing; the same bytes for
             the same package. Raises ``UsageError`` for a model that the platform cannot run.
+        several: whether an export may be of more than one bundle.
     """
 
     platform: str
     formats: tuple[Format, ...]
     files: Callable[[Package], Files]
+    several: bool = False

@@ -18,7 +18,7 @@ from edgekit import resources
 from edgekit.domain import Format, Manifest, Outcome
 from edgekit.errors import UsageError
 from edgekit.exporting.contract import ExportSpec, Files, Package
-from edgekit.exporting.tensors import Signature, Tensor
+from edgekit.exporting.tensors import Tensor
 
 _DISTRIBUTIONS = {
     "ai_edge_litert": "ai-edge-litert",
@@ -28,6 +28,7 @@ _DISTRIBUTIONS = {
 }
 """Python module -> what installs it; a bundle's manifest names modules."""
 
+_FILES = {Format.LITERT: "model.tflite", Format.ONNXRUNTIME: "model.onnx"}
 _TYPES = frozenset(
     ["bool", "float16", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -54,7 +55,7 @@ def files(package: Package) -> Files:
         "__init__.py": _filled("init.py", words),
         "__main__.py": _filled("main.py", words),
         "py.typed": b"",
-        package.model.name: package.model,
+        words["file"]: package.model,
         **{f"_edgekit/{path.name}": path for path in _runtime()},
     }
     return {
@@ -82,14 +83,19 @@ def _words(package: Package) -> dict[str, str]:
     return {
         "name": package.name,
         "distribution": package.name.replace("_", "-").strip("-"),
-        "file": package.model.name,
+        "file": _FILES[package.artifact.format],
         "version": f"b{package.bundle.sha256[:12]}",
         "example": ", ".join(tensor.identifier for tensor in inputs),
-        "request": json.dumps({"inputs": {tensor.identifier: "..." for tensor in inputs}}),
+        "request": _in_quotes(json.dumps({"inputs": {tensor.name: "..." for tensor in inputs}})),
         **_runtimes(package.bundle.manifest),
         **_literals(package),
         **_limits(package.bundle.manifest),
     }
+
+
+def _in_quotes(text: str) -> str:
+    """JSON that a shell may have between single quotes."""
+    return text.replace("'", "\\u0027")
 
 
 def _runtimes(manifest: Manifest) -> dict[str, str]:
@@ -107,10 +113,11 @@ def _runtimes(manifest: Manifest) -> dict[str, str]:
 
 def _literals(package: Package) -> dict[str, str]:
     """What the module says of the model: whatever a name holds, it stays a string."""
-    manifest, (inputs, outputs) = package.bundle.manifest, _sides(package.signature)
-    labels = "".join(f"    {label!a},\n" for label in package.signature.labels)
+    manifest, signature = package.bundle.manifest, package.signature
+    inputs, outputs = signature.inputs, signature.outputs
+    labels = "".join(f"    {label!a},\n" for label in signature.labels)
     return {
-        "sha256": ascii(package.artifact.sha256),
+        "sha256": ascii(package.sha256),
         "kind": ascii(package.artifact.format.value),
         "threads": ascii(manifest.recipe.threads),
         "delegate": ascii(manifest.delegate),
@@ -124,10 +131,6 @@ def _literals(package: Package) -> dict[str, str]:
         "first": outputs[0].identifier,
         "taken": ", ".join(f"{t.identifier}=given[{t.name!a}]" for t in outputs),
     }
-
-
-def _sides(signature: Signature) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return signature.inputs, signature.outputs
 
 
 def _tensor(tensor: Tensor) -> str:
@@ -182,4 +185,4 @@ def _peak_bytes(manifest: Manifest) -> tuple[float, str]:
     return _GUESS_BYTES + 4 * manifest.artifact.size_bytes, "peak as it is guessed"
 
 
-SPEC = ExportSpec(platform="python", formats=(Format.LITERT, Format.ONNXRUNTIME), files=files)
+SPEC = ExportSpec(platform="python", formats=tuple(_FILES), files=files)

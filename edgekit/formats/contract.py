@@ -13,12 +13,11 @@ from edgekit.domain import (
     DeviceProfile,
     Format,
     Interface,
-    Mode,
     NodeCost,
     Quantization,
     Recipe,
 )
-from edgekit.errors import DataError
+from edgekit.errors import DataError, ToolError
 from edgekit.formats import host
 from edgekit.sources import SourceModel
 from edgekit.toolchain.process import Limits
@@ -52,12 +51,24 @@ def quantized_static(job: Job) -> tuple[Quantization, Dataset]:
     """How a job quantizes to integers, and the samples that its ranges come from.
 
     Raises:
-        DataError: it does not, or has none.
+        ToolError: it does not.
+        DataError: there are none.
     """
-    quantization, calibration = job.recipe.quantization, job.calibration
-    if quantization is None or quantization.mode is not Mode.STATIC or calibration is None:
+    quantization = job.recipe.quantization
+    if quantization is None or not job.recipe.is_static:
+        raise ToolError(f"{job.recipe.label} computes nothing in integers")
+    return quantization, needed(job.calibration)
+
+
+def needed(calibration: Dataset | None) -> Dataset:
+    """The samples that ranges of static quantization come from.
+
+    Raises:
+        DataError: there are none.
+    """
+    if calibration is None:
         raise DataError("static int8 needs calibration data", "give --calibration X.npz")
-    return quantization, calibration
+    return calibration
 
 
 class FormatSpec(Struct, frozen=True, kw_only=True):

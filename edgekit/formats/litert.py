@@ -27,6 +27,9 @@ _FLOAT = "float.tflite"
 _CONVERTED = "converted.json"
 _REASON_CHARACTERS = 200
 
+Found = tuple[tuple[TensorBinding, ...], tuple[TensorBinding, ...]]
+"""How the inputs and the outputs relate to the source's."""
+
 
 class Converted(msgspec.Struct, frozen=True, kw_only=True):
     """How the conversion's tensors relate to the source's, and which ways were tried."""
@@ -56,6 +59,7 @@ def make(job: Job) -> Artifact:
             converted.inputs,
             job.calibration,
             job.recipe.float_nodes,
+            job.cache,
         )
     return Artifact(
         path=_FILE,
@@ -75,11 +79,12 @@ def _quantize(
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset | None,
     float_nodes: tuple[str, ...],
+    cache: Path | None,
 ) -> host.Described:
     """What runs in a process of its own; only there are the tools imported."""
     from edgekit.formats.litert_quantizer import quantize
 
-    quantize(source, destination, quantization, inputs, calibration, float_nodes)
+    quantize(source, destination, quantization, inputs, calibration, float_nodes, cache)
     return host.Session(destination, RUNTIME).described
 
 
@@ -88,9 +93,8 @@ def sensitivity(job: Job) -> tuple[NodeCost, ...]:
     folder = _converted(job)
     converted = msgspec.json.decode((folder / _CONVERTED).read_bytes(), type=Converted)
     quantization, calibration = quantized_static(job)
-    return isolation.call(
-        _sensitivity, TOOL_LIMITS, folder / _FLOAT, quantization, converted.inputs, calibration
-    )
+    given = (folder / _FLOAT, quantization, converted.inputs, calibration, job.cache)
+    return isolation.call(_sensitivity, TOOL_LIMITS, *given)
 
 
 def _sensitivity(
@@ -98,11 +102,12 @@ def _sensitivity(
     quantization: Quantization,
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset,
+    cache: Path | None,
 ) -> tuple[NodeCost, ...]:
     """What runs in a process of its own."""
     from edgekit.formats import litert_quantizer
 
-    return litert_quantizer.sensitivity(source, quantization, inputs, calibration)
+    return litert_quantizer.sensitivity(source, quantization, inputs, calibration, cache)
 
 
 def operators(path: Path) -> dict[str, int]:
@@ -170,17 +175,41 @@ def _convert(source: SourceModel, folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="edgekit-litert-") as scratch:
             try:
                 made = route.convert(source, Path(scratch))
-                found = isolation.call(binding.proven, TOOL_LIMITS, source, made, RUNTIME)
+                rewritten = _rewritten(source, made, Path(scratch))
+                taken, found = rewritten or (made, _proven(source, made))
             except ToolError as error:
                 if isinstance(error, ToolMissing):
                     missing = missing or error
                 refused.append(f"{route.name} did not do: {_reason(error)}")
                 continue
-            shutil.copyfile(made, folder / _FLOAT)
-        kept = Converted(inputs=found[0], outputs=found[1], notes=(f"by {route.name}", *refused))
+            shutil.copyfile(taken, folder / _FLOAT)
+        rewrote = ("operators rewritten to those that quantize better",) if rewritten else ()
+        notes = (f"by {route.name}", *rewrote, *refused)
+        kept = Converted(inputs=found[0], outputs=found[1], notes=notes)
         (folder / _CONVERTED).write_bytes(msgspec.json.encode(kept))
         return
     raise missing or ToolError("no way leads to LiteRT: " + "; ".join(refused))
+
+
+def _rewritten(source: SourceModel, made: Path, scratch: Path) -> tuple[Path, Found] | None:
+    """The conversion of better operators; ``None`` where there is nothing to do, or it will not."""
+    better = scratch / "better.tflite"
+    try:
+        count = isolation.call(_rewrite, TOOL_LIMITS, made, better)
+        return (better, _proven(source, better)) if count else None
+    except ToolError:
+        return None
+
+
+def _rewrite(made: Path, better: Path) -> int:
+    """What runs in a process of its own; only there are the tools imported."""
+    from edgekit.formats.litert_rewriting import rewritten
+
+    return rewritten(made, better)
+
+
+def _proven(source: SourceModel, made: Path) -> Found:
+    return isolation.call(binding.proven, TOOL_LIMITS, source, made, RUNTIME)
 
 
 def _reason(error: ToolError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import batched, islice
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,17 +23,14 @@ from edgekit.domain import (
     Quantization,
     TensorBinding,
 )
-from edgekit.errors import DataError
 from edgekit.formats import binding, ranges
-from edgekit.formats.ranges import Range
+from edgekit.formats.contract import needed
+from edgekit.formats.ranges import Ranges, Reach
 
 Array = NDArray[Any]
 
 _BITS = {"int4": 4, "int8": 8, "float16": 16}
 _SIGNATURE, _MAGIC = "serving_default", b"TFL3"
-_CHUNK = 32
-"""Samples per calibration call: the tool lists what it is given, so it is given little."""
-
 _JUDGING = 64
 """Samples by which ranges are chosen."""
 
@@ -45,6 +42,7 @@ def quantize(
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset | None,
     float_nodes: Collection[str] = (),
+    cache: Path | None = None,
 ) -> None:
     """Write a quantized copy of ``source``.
 
@@ -57,21 +55,20 @@ def quantize(
         calibration: samples, for ``static`` only; their ranges are taken whole or narrowed,
             whichever leaves the outputs nearer to the float model's.
         float_nodes: what ``static`` leaves in float; see ``nodes``.
+        cache: where the ranges are kept for another time.
 
     Raises:
         DataError: ``static`` without calibration.
     """
     signature, model = modern(source)
     if quantization.mode is not Mode.STATIC:
-        destination.write_bytes(_quantized(_quantizer(model, quantization), None))
+        destination.write_bytes(_quantized(_quantizer(model, quantization), model))
         return
-    if calibration is None:
-        raise DataError("static int8 needs calibration data", "give --calibration X.npz")
-    feeds = Feeds(signature, inputs, calibration)
-    whole = _calibrated(_quantizer(model, quantization), model, feeds)
+    feeds = Feeds(signature, inputs, needed(calibration))
+    reach = _reach(model, feeds, cache)
     tried = [
-        _quantized(_quantizer(model, quantization, float_nodes), found)
-        for found in (whole, _narrowed(whole, model, feeds))
+        _quantized(_quantizer(model, quantization, float_nodes), model, found)
+        for found in (reach.whole, reach.narrowed)
     ]
     destination.write_bytes(_nearest(tried, model, feeds))
 
@@ -97,18 +94,19 @@ def sensitivity(
     quantization: Quantization,
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset,
+    cache: Path | None,
 ) -> tuple[NodeCost, ...]:
     """What each node costs that alone is quantized; see ``quantize``."""
     signature, model = modern(source)
     feeds = Feeds(signature, inputs, calibration)
     names = nodes(model)
-    whole = _calibrated(_quantizer(model, quantization), model, feeds)
+    whole = _reach(model, feeds, cache).whole
     samples = list(islice(feeds.samples(), _JUDGING))
     told = _outputs(model, feeds, samples)
 
     def cost(name: str) -> float:
         others = [each for each in names if each != name]
-        made = _quantized(_quantizer(model, quantization, others), whole)
+        made = _quantized(_quantizer(model, quantization, others), model, whole)
         try:
             return difference(_outputs(made, feeds, samples), told)
         except RuntimeError:
@@ -141,9 +139,40 @@ def _quantizer(model: bytes, quantization: Quantization, float_nodes: Collection
     return quantizer
 
 
-def _quantized(quantizer: Any, found: Any) -> bytes:
-    made = quantizer.quantize(found, enable_progress_report=False)
+def _quantized(quantizer: Any, model: bytes, found: Ranges | None = None) -> bytes:
+    told = None if found is None else _statistics(model, found)
+    made = quantizer.quantize(told, enable_progress_report=False)
     return bytes(made.quantized_model)
+
+
+def _statistics(model: bytes, found: Ranges) -> dict[str, dict[str, Array]]:
+    """Ranges as the tool's own calibration tells them: arrays of one element, by name.
+
+    Its own are a moving average over the samples, which cuts off what is rare and depends
+    on their order.
+    """
+    ranks = {name: len(shape) for name, shape in _floats(model).items()}
+    return {
+        name: {
+            end: np.full((1,) * ranks[name], value, np.float32)
+            for end, value in zip(("min", "max"), reach, strict=True)
+        }
+        for name, reach in found.items()
+    }
+
+
+def _floats(model: bytes) -> dict[str, tuple[int, ...]]:
+    """The shapes of the float tensors that are computed, inputs among them, by name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.ModelT.InitFromPackedBuf(model, 0).subgraphs[0]
+    computed = (graph.inputs, *(operator.outputs for operator in graph.operators))
+    tensors = [graph.tensors[index] for indices in computed for index in indices if index >= 0]
+    return {
+        tensor.name.decode(): tuple(tensor.shape if tensor.shape is not None else ())
+        for tensor in tensors
+        if tensor.type == schema.TensorType.FLOAT32
+    }
 
 
 def _granularity(quantization: Quantization) -> Any:
@@ -226,44 +255,17 @@ def _signature(graph: Any, schema: ModuleType) -> Any:
     return schema.SignatureDefT(named(graph.inputs), named(graph.outputs), _SIGNATURE)
 
 
-def _calibrated(quantizer: Any, model: bytes, feeds: Feeds) -> Any:
-    """From the smallest to the largest value of every tensor, a chunk of samples at a time.
+def _reach(model: bytes, feeds: Feeds, cache: Path | None) -> Reach:
+    """The ranges of every float tensor."""
 
-    The tool's own way is a moving average over the samples, which cuts off what is rare and
-    depends on their order: it costs the hand-sign network 1.4 points, DS-CNN 0.8.
-    """
-    from ai_edge_quantizer.calibrator import Calibrator
-    from ai_edge_quantizer.recipe_manager import RecipeManager
-    from ai_edge_quantizer.utils.qsv_utils import min_max_update
+    def find() -> Reach:
+        loaded = _Loaded(model, feeds.signature, inside=True)
+        indices = loaded.indices(_floats(model))
+        return ranges.found(
+            lambda: loaded.values(feeds.samples(), indices), set(indices) - loaded.border
+        )
 
-    manager = RecipeManager()
-    manager.load_quantization_recipe(quantizer.get_quantization_recipe())
-    calibrator = Calibrator(model, num_threads=2, qsv_update_func=min_max_update)
-    for chunk in batched(feeds.samples(), _CHUNK):
-        calibrator.calibrate({feeds.signature: list(chunk)}, manager)
-    return calibrator.get_model_qsvs()
-
-
-def _narrowed(whole: Any, model: bytes, feeds: Feeds) -> Any:
-    """The same, with the ranges inside the network by the least squared error."""
-    seen = {
-        name: Range(float(np.min(found["min"])), float(np.max(found["max"])))
-        for name, found in whole.items()
-        if "min" in found
-    }
-    loaded = _Loaded(model, feeds.signature, inside=True)
-    indices = loaded.inside(seen)
-    found = ranges.least_error(
-        lambda: loaded.values(feeds.samples(), indices), {name: seen[name] for name in indices}
-    )
-    return {
-        name: _replaced(had, found[name]) if name in found else had for name, had in whole.items()
-    }
-
-
-def _replaced(had: dict[str, Any], found: Range) -> dict[str, Any]:
-    low, high = np.full_like(had["min"], found.low), np.full_like(had["max"], found.high)
-    return {**had, "min": low, "max": high}
+    return ranges.kept(cache, (model, feeds.calibration.sha256), find)
 
 
 class _Loaded:
@@ -293,15 +295,17 @@ class _Loaded:
         names = sorted(made)
         return [binding.dequantized(made[n], _affine(self._gives[n])) for n in names]
 
-    def inside(self, wanted: Collection[str]) -> dict[str, int]:
-        """Those of the tensors that lie between inputs and outputs: name -> index."""
-        ends = (*self._takes.values(), *self._gives.values())
-        border = {detail["index"] for detail in ends}
-        return {
-            detail["name"]: detail["index"]
-            for detail in self._interpreter.get_tensor_details()
-            if detail["name"] in wanted and detail["index"] not in border
-        }
+    @property
+    def border(self) -> set[str]:
+        """The names of the tensors that are inputs or outputs."""
+        ends = {detail["index"] for detail in (*self._takes.values(), *self._gives.values())}
+        details = self._interpreter.get_tensor_details()
+        return {detail["name"] for detail in details if detail["index"] in ends}
+
+    def indices(self, wanted: Collection[str]) -> dict[str, int]:
+        """Where those of the tensors are: name -> index."""
+        details = self._interpreter.get_tensor_details()
+        return {d["name"]: d["index"] for d in details if d["name"] in wanted}
 
     def values(
         self, samples: Iterable[Sample], indices: Mapping[str, int]

@@ -38,6 +38,7 @@ def make(job: Job) -> Artifact:
             quantization,
             job.calibration,
             job.recipe.float_nodes,
+            job.cache,
         )
     extra = _mobile(job, path) if job.mobile else ()
     return Artifact(
@@ -76,26 +77,28 @@ def _quantize(
     quantization: Quantization,
     calibration: Dataset | None,
     float_nodes: tuple[str, ...],
+    cache: Path | None,
 ) -> host.Described:
     """What runs in a process of its own; only there are the tools imported."""
     from edgekit.formats.onnxruntime_quantizer import quantize
 
-    quantize(source, destination, quantization, calibration, float_nodes)
+    quantize(source, destination, quantization, calibration, float_nodes, cache)
     return host.Session(destination, RUNTIME).described
 
 
 def sensitivity(job: Job) -> tuple[NodeCost, ...]:
     """What each node costs in int8; see ``FormatSpec.sensitivity``."""
-    return isolation.call(_sensitivity, TOOL_LIMITS, job.source.graph, *quantized_static(job))
+    given = (job.source.graph, *quantized_static(job), job.cache)
+    return isolation.call(_sensitivity, TOOL_LIMITS, *given)
 
 
 def _sensitivity(
-    source: Path, quantization: Quantization, calibration: Dataset
+    source: Path, quantization: Quantization, calibration: Dataset, cache: Path | None
 ) -> tuple[NodeCost, ...]:
     """What runs in a process of its own."""
     from edgekit.formats import onnxruntime_quantizer
 
-    return onnxruntime_quantizer.sensitivity(source, quantization, calibration)
+    return onnxruntime_quantizer.sensitivity(source, quantization, calibration, cache)
 
 
 def _mobile_files(path: Path) -> tuple[str, ...]:

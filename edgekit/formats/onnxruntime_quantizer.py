@@ -35,6 +35,7 @@ def quantize(
     quantization: Quantization,
     calibration: Dataset | None,
     float_nodes: Collection[str] = (),
+    cache: Path | None = None,
 ) -> None:
     """Write a quantized copy of the graph.
 
@@ -44,6 +45,7 @@ def quantize(
         quantization: ``static`` inserts QDQ pairs from calibrated ranges.
         calibration: samples, for ``static`` only.
         float_nodes: what ``static`` leaves in float, by the names of ``sensitivity``.
+        cache: where the ranges are kept for another time.
 
     Raises:
         DataError: ``static`` without calibration.
@@ -51,7 +53,7 @@ def quantize(
     """
     with _prepared(source) as prepared:
         if quantization.mode is Mode.STATIC:
-            qdq.insert(prepared, destination, quantization, calibration, float_nodes=float_nodes)
+            qdq.insert(prepared, destination, quantization, calibration, None, float_nodes, cache)
         else:
             _WITHOUT_DATA[quantization.mode](prepared, destination, quantization)
     try:
@@ -61,11 +63,11 @@ def quantize(
 
 
 def sensitivity(
-    source: Path, quantization: Quantization, calibration: Dataset
+    source: Path, quantization: Quantization, calibration: Dataset, cache: Path | None
 ) -> tuple[NodeCost, ...]:
     """What each node costs that alone is quantized; see ``quantize``."""
     with _prepared(source) as prepared:
-        return qdq.sensitivity(prepared, quantization, calibration)
+        return qdq.sensitivity(prepared, quantization, calibration, cache)
 
 
 @contextmanager

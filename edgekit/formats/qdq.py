@@ -6,6 +6,7 @@ What every format shares that ONNX Runtime's quantizer serves; called in a proce
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from edgekit.compression.activations import values
 from edgekit.compression.differences import difference, outputs
 from edgekit.datasets import Dataset
 from edgekit.domain import Granularity, NodeCost, Quantization
-from edgekit.errors import DataError
 from edgekit.formats import ranges
-from edgekit.formats.ranges import Range
+from edgekit.formats.contract import needed
+from edgekit.formats.ranges import Range, Reach
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 _JUDGING = 64
@@ -36,6 +37,7 @@ def insert(
     calibration: Dataset | None,
     operators: Sequence[str] | None = None,
     float_nodes: Collection[str] = (),
+    cache: Path | None = None,
 ) -> None:
     """Write a copy of a float graph with QDQ pairs from calibrated ranges.
 
@@ -46,19 +48,19 @@ def insert(
         calibration: samples of the graph's inputs.
         operators: which are quantized; ``None``: all that ONNX Runtime can.
         float_nodes: nodes that are not, by their names.
+        cache: where the ranges are kept for another time.
 
     Raises:
         DataError: there is no calibration.
     """
-    if calibration is None:
-        raise DataError("static int8 needs calibration data", "give --calibration X.npz")
+    calibration = needed(calibration)
     graph = onnx.load(source)
     names = [value.name for value in graph.graph.output]
-    found = _ranges(graph, quantization, calibration)
+    reach = _reach(graph, quantization, calibration, cache)
     samples = list(islice(calibration.samples(), _JUDGING))
     told = outputs(graph, names, samples)
     errors = []
-    for index, each in enumerate(found):
+    for index, each in enumerate((reach.whole, reach.narrowed)):
         tried = destination.with_suffix(f".{index}.onnx")
         _insert(source, tried, quantization, each, operators, float_nodes)
         errors.append(difference(outputs(onnx.load(tried), names, samples), told))
@@ -69,7 +71,7 @@ def insert(
 
 
 def sensitivity(
-    source: Path, quantization: Quantization, calibration: Dataset
+    source: Path, quantization: Quantization, calibration: Dataset, cache: Path | None = None
 ) -> tuple[NodeCost, ...]:
     """What each node costs that alone is quantized.
 
@@ -77,10 +79,11 @@ def sensitivity(
         source: preprocessed by ONNX Runtime's ``quant_pre_process``.
         quantization: static.
         calibration: samples of the graph's inputs.
+        cache: where the ranges are kept for another time.
     """
     graph = onnx.load(source)
     outs = [value.name for value in graph.graph.output]
-    whole, _ = _ranges(graph, quantization, calibration)
+    whole = _reach(graph, quantization, calibration, cache).whole
     samples = list(islice(calibration.samples(), _JUDGING))
     told = outputs(graph, outs, samples)
     tried = source.with_suffix(".tried.onnx")
@@ -94,26 +97,30 @@ def sensitivity(
     return tuple(NodeCost(name, cost(name)) for name in names)
 
 
-def _ranges(
-    graph: onnx.ModelProto, quantization: Quantization, calibration: Dataset
-) -> tuple[dict[str, Range], ...]:
-    """Of every float tensor: the whole one, and the one with the least squared error.
-
-    Inputs and outputs keep the whole one.
-    """
-    inside = [name for node in graph.graph.node for name in node.output if name]
+def _reach(
+    graph: onnx.ModelProto, quantization: Quantization, calibration: Dataset, cache: Path | None
+) -> Reach:
+    """The ranges of every float tensor."""
     border = [value.name for value in (*graph.graph.input, *graph.graph.output)]
-    names = list(dict.fromkeys((*border, *inside)))
-
-    def shown() -> Iterator[dict[str, NDArray[Any]]]:
-        for arrays in values(graph, names, calibration.samples()):
-            pairs = zip(names, arrays, strict=True)
-            yield {name: array for name, array in pairs if array.dtype == np.float32}
-
-    whole = ranges.whole(shown)
+    given = [name for node in graph.graph.node for name in node.output if name]
+    inside = [name for name in given if name not in border]
     symmetric = quantization.symmetric_activations
-    narrowed = ranges.least_error(shown, whole, symmetric=symmetric)
-    return whole, {**whole, **{n: r for n, r in narrowed.items() if n not in border}}
+    return ranges.kept(
+        cache,
+        (graph.SerializeToString(deterministic=True), calibration.sha256, str(symmetric)),
+        lambda: ranges.found(
+            partial(_shown, graph, [*border, *inside], calibration), inside, symmetric=symmetric
+        ),
+    )
+
+
+def _shown(
+    graph: onnx.ModelProto, names: Sequence[str], calibration: Dataset
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Those of the tensors that are float, sample by sample."""
+    for arrays in values(graph, names, calibration.samples()):
+        pairs = zip(names, arrays, strict=True)
+        yield {name: array for name, array in pairs if array.dtype == np.float32}
 
 
 def _insert(

@@ -10,11 +10,15 @@ Runtime's and Torch's calibrators offer by flag; for the squared error: Choukrou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
+from edgekit import fingerprint, store
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -22,6 +26,7 @@ Floats = NDArray[np.float64]
 Values = Callable[[], Iterable[Mapping[str, Array]]]
 """Runs a network on every sample, and tells the values of its tensors."""
 
+_FILE = "ranges.json"
 _BINS = 2048
 _LEVELS = 256
 _SHARES = np.linspace(0.2, 1.0, 41)
@@ -37,6 +42,22 @@ class Range(NamedTuple):
     high: float
 
 
+Ranges = dict[str, Range]
+"""By the tensors' names."""
+
+
+class Reach(Struct, frozen=True):
+    """Two sets of ranges of the same tensors.
+
+    Attributes:
+        whole: from the smallest to the largest value seen.
+        narrowed: the same, but inside the network with the least squared error.
+    """
+
+    whole: Ranges
+    narrowed: Ranges
+
+
 class Histogram(Struct, frozen=True, eq=False):
     """How often a tensor's values fall between ``edges``."""
 
@@ -44,25 +65,55 @@ class Histogram(Struct, frozen=True, eq=False):
     edges: Floats
 
 
-def whole(values: Values) -> dict[str, Range]:
+def found(values: Values, inside: Iterable[str], *, symmetric: bool = False) -> Reach:
+    """Both sets, of what a network shows.
+
+    Args:
+        values: run twice.
+        inside: the tensors that are neither inputs nor outputs.
+        symmetric: the zero point is to be zero.
+    """
+    seen = whole(values)
+    narrowed = {name: seen[name] for name in inside if name in seen}
+    return Reach(seen, {**seen, **least_error(values, narrowed, symmetric=symmetric)})
+
+
+def kept(cache: Path | None, decided_by: Iterable[bytes | str], find: Callable[[], Reach]) -> Reach:
+    """What ``find`` gives; found once for what is decided by the same.
+
+    Args:
+        cache: where it is kept; ``None``: nowhere.
+        decided_by: the network, the samples, and what else matters.
+        find: runs the network on the samples.
+    """
+    if cache is None:
+        return find()
+
+    def fill(folder: Path) -> None:
+        (folder / _FILE).write_bytes(msgspec.json.encode(find()))
+
+    entry = f"ranges/{store.key([*decided_by, fingerprint.code()])}"
+    made = store.make(cache, entry, fill)
+    return msgspec.json.decode((made / _FILE).read_bytes(), type=Reach)
+
+
+def whole(values: Values) -> Ranges:
     """The smallest and the largest value of every tensor over all samples.
 
     What is not finite, and tensors without elements, are passed over.
     """
-    found: dict[str, Range] = {}
+    seen: Ranges = {}
     for tensors in values():
         for name, array in tensors.items():
             finite = array[np.isfinite(array)]
             if finite.size:
-                low, high = found.get(name, (np.inf, -np.inf))
+                low, high = seen.get(name, (np.inf, -np.inf))
                 reach = Range(min(low, float(finite.min())), max(high, float(finite.max())))
-                found[name] = reach
-    return found
+                seen[name] = reach
+    return seen
 
 
-def least_error(
-    values: Values, seen: Mapping[str, Range], *, symmetric: bool = False
-) -> dict[str, Range]:
+def least_error(values: Values, seen: Mapping[str, Range], *, symmetric: bool = False) -> Ranges:
     """For every tensor the range whose 256 steps leave the least squared error.
 
     Args:

@@ -216,7 +216,7 @@ def _memory(
 ) -> Range:
     """The runtime, the weights as it keeps them, and the arena of live activations."""
     use, measured = rates.memory(calibration, recipe)
-    arena = summary.activation_peak_bytes * (0.25 if _is_static(recipe) else 1.0)
+    arena = summary.activation_peak_bytes * (0.25 if recipe.is_static else 1.0)
     base = use.base_bytes
     if profile.family in _OWN_PROCESS:
         base -= rates.process_bytes(calibration)
@@ -248,10 +248,6 @@ def _energy(profile: DeviceProfile, recipe: Recipe, latency: Range) -> Range:
     return Range(low, latency.mid * busy, latency.high * mode.watts)
 
 
-def _is_static(recipe: Recipe) -> bool:
-    return recipe.quantization is not None and recipe.quantization.mode is Mode.STATIC
-
-
 def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
     """Quantized weights carry a scale, a zero point and an int32 bias per channel."""
     quantization = recipe.quantization
@@ -267,5 +263,5 @@ def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
 
 
 def _node_bytes(node: NodeSummary, recipe: Recipe) -> float:
-    activations = (node.input_elements + node.output_elements) * (1 if _is_static(recipe) else 4)
+    activations = (node.input_elements + node.output_elements) * (1 if recipe.is_static else 4)
     return activations + _weight_bytes(node, recipe)

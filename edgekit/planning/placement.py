@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 
 from msgspec import Struct, structs
 
-from edgekit.domain import CPU, Calibration, DeviceProfile, Mode, ModelSummary, NodeSummary, Recipe
+from edgekit.domain import CPU, Calibration, DeviceProfile, ModelSummary, NodeSummary, Recipe
 from edgekit.planning import cost, kernels
 from edgekit.planning.delegates import DELEGATES, Delegate
 
@@ -90,8 +90,7 @@ def fallback(
     on_cpu = structs.replace(recipe, accelerator=CPU)
     here = cost.node_costs(summary, profile, on_cpu, calibration)
     moved = zip(placement.taken, here, there, strict=True)
-    static = recipe.quantization is not None and recipe.quantization.mode is Mode.STATIC
-    transferred = placement.boundary_elements * (1.0 if static else 4.0)
+    transferred = placement.boundary_elements * (1.0 if recipe.is_static else 4.0)
     calls = max(0, placement.partitions - 1) * CALL_MS
     return Fallback(
         compute_ms=sum(cpu - accelerated for taken, cpu, accelerated in moved if not taken),

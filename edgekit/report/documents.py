@@ -116,7 +116,10 @@ def built(made: Built) -> Document:
             "outputs": plain(artifact.outputs),
         },
         "recipe": recipe(manifest.recipe),
-        "validation": plain(manifest.validation),
+        "validation": {
+            **plain(manifest.validation),
+            "verdict": manifest.validation.verdict,
+        },
         "attempts": [
             {**plain(attempt), "recipe": recipe(attempt.recipe)} for attempt in manifest.attempts
         ],
@@ -125,6 +128,7 @@ def built(made: Built) -> Document:
         ],
         "pruned": plain(manifest.pruned),
         "rounded": plain(manifest.rounded),
+        "balanced": plain(manifest.balanced),
         "sensitivity": plain(manifest.sensitivity),
         "notes": list(notes(manifest)),
         "elapsed_s": round(made.elapsed_s, 3),

@@ -21,8 +21,8 @@ def pushed(rows: Sequence[Document]) -> RenderableType:
     return _table(rows, {"sent": lambda row: size(row["pushed_bytes"])})
 
 
-def measured(rows: Sequence[Document]) -> RenderableType:
-    """How fast each is."""
+def measured(rows: Sequence[Document], what: str = "device") -> RenderableType:
+    """How fast each is; ``what`` they are."""
     return _table(
         rows,
         {
@@ -31,13 +31,16 @@ def measured(rows: Sequence[Document]) -> RenderableType:
             "runtime": lambda row: f"{row['runtime']['name']} {row['runtime']['version']}",
             "": lambda row: "" if row["valid"] else f"INVALID: {row['why_invalid']}",
         },
+        what,
     )
 
 
 def _table(
-    rows: Sequence[Document], columns: dict[str, Callable[[Document], str]]
+    rows: Sequence[Document],
+    columns: dict[str, Callable[[Document], str]],
+    what: str = "device",
 ) -> RenderableType:
-    table = Table("device", *columns, "took", box=box.SIMPLE)
+    table = Table(what, *columns, "took", box=box.SIMPLE)
     for row in rows:
         cells = [
             "failed" if "error" in row and number == 0 else _cell(row, show)

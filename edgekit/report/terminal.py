@@ -274,6 +274,15 @@ def compressed(manifest: Manifest) -> Iterator[tuple[str, str]]:
             f"{rounded.error:.2g} of the outputs' variance lost, {rounded.error_to_nearest:.2g} "
             "with every weight at its nearest",
         )
+    if (balanced := manifest.balanced) and balanced.used:
+        did = ["channels equalized"] * balanced.equalized + [
+            "biases corrected"
+        ] * balanced.corrected
+        yield (
+            "balanced",
+            f"{' and '.join(did)}: {balanced.error:.2g} of the outputs' variance lost in int8, "
+            f"{balanced.error_before:.2g} without",
+        )
     if kept := manifest.recipe.float_nodes:
         yield "in float", ", ".join(kept)
 
@@ -312,10 +321,11 @@ def attempts(tried: Sequence[Attempt]) -> RenderableType:
 
 def validation(report: ValidationReport) -> str:
     """``top1 0.928 (original 0.928) on 500 evaluation samples``."""
-    return (
+    told = (
         f"{report.metric} {report.value:.4g} (original {report.baseline:.4g}) on "
         f"{report.sample_count} {report.data} samples"
     )
+    return told if report.settled else f"{told}: undecided, they are too few to tell"
 
 
 def verified(path: str, sha256: str, manifest: Manifest) -> RenderableType:

@@ -8,6 +8,7 @@ and tidies up as on Ctrl-C.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import signal
@@ -28,6 +29,7 @@ from edgekit.observer import OnRow
 from edgekit.toolchain import isolation, process
 
 _MODULE = "edgekit.toolchain.workers"
+_LOG = logging.getLogger(__name__)
 _ENDED = 143
 _TIDYING_S = 20.0
 _CHUNK = 65536
@@ -84,7 +86,8 @@ class _Worker[T]:
         folder = Path(self._folder.name)
         asked, self._answered, self._stderr = (folder / n for n in ("call", "answer", "stderr"))
         asked.write_bytes(isolation.encoded(call.arguments))
-        argv = [sys.executable, "-P", "-m", _MODULE, isolation.name_of(call.function)]
+        level = str(logging.getLogger().getEffectiveLevel())
+        argv = [sys.executable, "-P", "-m", _MODULE, level, isolation.name_of(call.function)]
         with self._stderr.open("wb") as stderr:
             # A session of its own: Ctrl-C reaches it once, through us.
             self._process = subprocess.Popen(
@@ -115,6 +118,7 @@ class _Worker[T]:
         """What it returned or raised, once it has ended."""
         with self._process, self._folder:
             status = self._process.wait()
+            _LOG.debug("%s said:\n%s", self.call.name, process.tail(self._stderr))
             try:
                 if self._answered.is_file():
                     return isolation.answered(self.call.function, self._answered)
@@ -155,7 +159,8 @@ def _end_all(workers: list[_Worker[Any]]) -> None:
 
 
 def _main() -> None:
-    name, asked, answered = sys.argv[1:]
+    level, name, asked, answered = sys.argv[1:]
+    logging.basicConfig(level=int(level), stream=sys.stderr)
     say = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what libraries print is no stage
     signal.signal(signal.SIGTERM, _leave)

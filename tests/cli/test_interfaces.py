@@ -68,6 +68,8 @@ def test_a_bundle_tells_of_them(edgekit: Edgekit, tmp_path: Path) -> None:
     told = ("--image-input", "image=gray,scale=0.0625", "--labels", tmp_path / "labels.txt")
     ran = edgekit(*words, *told, "-o", tmp_path / "out", "--json")
     assert ran.code == 0, ran.stderr
-    interface = json.loads((tmp_path / "out" / "manifest.json").read_text())["interface"]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["artifact"]["inputs"][0]["image"] is None  # it takes what the model took
+    interface = manifest["interface"]
     assert interface["labels"] == list("abcdefghij")
     assert interface["pictures"]["image"]["scale"] == [0.0625]

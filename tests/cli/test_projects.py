@@ -120,6 +120,66 @@ class TestProject:
         assert not loaded(code) & (HEAVY - {"msgspec", "rich"})
 
 
+@pytest.mark.xdist_group("project-commands")
+class TestBench:
+    QUICK = ("--runs", 20, "--seconds", 0.02, "--processes", 5)
+
+    def place(self, project: Path, on: str) -> None:
+        path = project / "edgekit.toml"
+        text = path.read_text().replace("[targets.here]", f'[targets.here]\non = "{on}"')
+        path.write_text(f'fleet = "fleet.toml"\n{text}')
+        (project / "fleet.toml").write_text(
+            f'[devices.desk]\ntarget = "local:{project / "device"}"\ntags = ["two"]\n'
+            '[devices.hall]\ntarget = "local"\ntags = ["two"]\n'
+        )
+
+    def test_every_bundle_is_measured_where_its_target_says(
+        self, edgekit: Edgekit, project: Path
+    ) -> None:
+        """And where it is measured makes no other bundle of it."""
+        self.place(project, "desk")
+        assert edgekit("build", "--locked", "--json", cwd=project).json["failures"] == []
+        shutil.rmtree(project / "results")
+        ran = edgekit("bench", *self.QUICK, cwd=project)
+        assert ran.code == 0, ran.stderr
+        assert "digits-here" in ran.stdout
+        told = json.loads((project / "results" / "digits-here.json").read_text())
+        lock = json.loads((project / "edgekit.lock").read_text())
+        assert told["bundle_sha256"] == lock["bundles"]["digits-here"]["bundle"]
+        assert (project / "device").is_dir()
+        append(project, "[[budgets]]\nmax_latency_ms = 10000\n")
+        checked = edgekit("check", "--json", cwd=project).json
+        assert {one["what"] for one in checked["findings"]} == {"latency"}
+
+    @pytest.mark.parametrize(
+        ("on", "says"),
+        [
+            ("cellar", "edgekit.toml:8: targets.here.on: no device, tag or group"),
+            ("two", "edgekit.toml:8: targets.here.on: 'two' is 2 devices"),
+        ],
+    )
+    def test_a_place_that_is_none(
+        self, edgekit: Edgekit, project: Path, on: str, says: str
+    ) -> None:
+        self.place(project, on)
+        ran = edgekit("bench", "--json", cwd=project)
+        assert (ran.code, ran.error["kind"]) == (2, "project")
+        assert says in ran.error["message"]
+
+    def test_nobody_says_where(self, edgekit: Edgekit, project: Path) -> None:
+        ran = edgekit("bench", "--json", cwd=project)
+        assert (ran.code, ran.error["kind"]) == (2, "project")
+        assert "no target of edgekit.toml says where it is measured" in ran.error["message"]
+
+    def test_what_is_not_built_is_not_measured(self, edgekit: Edgekit, project: Path) -> None:
+        self.place(project, "desk")
+        (project / "build" / "digits-here.edgekit").write_bytes(b"another")
+        ran = edgekit("bench", "--json", cwd=project)
+        assert (ran.code, ran.error["kind"]) == (1, "lock")
+        ran = edgekit("bench", "--only", "letters", "--json", cwd=project)
+        assert (ran.code, ran.error["kind"]) == (2, "usage")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -130,6 +190,9 @@ class TestProject:
         (("build", "x.onnx", "--locked"), "--locked is for a project, not for one model"),
         (("verify", "x.edgekit", "--rebuild"), "--rebuild is for a project, not for one bundle"),
         (("verify",), "there is no bundle to verify"),
+        (("bench", "--on", "local"), "--on is for a bundle"),
+        (("bench", "x.edgekit", "--project", "p.toml"), "--project is for a project"),
+        (("build", "x.onnx", "--jobs", "2"), "--jobs is for a project, not for one model"),
     ],
 )
 def test_a_command_is_about_one_thing_or_about_a_project(
@@ -181,6 +244,10 @@ class TestInit:
         assert found.budgets[0].accuracy == 0.95
         assert found.regressions.size == 0.05
         assert found.models["digits"].labels == "labels.txt"
+        assert (found.fleet, found.targets["raspberry-pi-5"].on) == (
+            "fleet.toml",
+            "ssh://pi@raspberry",
+        )
         assert found.models["digits"].pictures["image"].colours == "gray"
 
     def test_names_steer_nothing(self) -> None:

@@ -6,6 +6,7 @@ import base64
 import configparser
 import json
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -65,10 +66,9 @@ def installed(package: Path) -> Path:
     site = package.parent / "site"
     if not site.is_dir():
         pip = [str(device_bin("builder") / "python"), "-m", "pip", "--disable-pip-version-check"]
-        source = shutil.copytree(package, package.parent / "source")  # setuptools leaves build/
         wheels = package.parent / "wheels"
         own = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
-        subprocess.run([*pip, "wheel", *own, "-w", str(wheels), str(source)], check=True)
+        subprocess.run([*pip, "wheel", *own, "-w", str(wheels), str(package)], check=True)
         (wheel,) = wheels.iterdir()
         subprocess.run([*pip, "install", *own, "--target", str(site), str(wheel)], check=True)
     return site
@@ -136,6 +136,11 @@ class TestWheel:
         assert got.shape == y.shape
         assert np.abs(got - y).max() <= tolerance
         assert said.strip().split(",") == [LABELS[i] for i in y[:, 0].argmax(axis=1)]
+
+    def test_building_it_leaves_the_export_as_it_was(self, onnx: Path) -> None:
+        """So that it can be exported again, over it."""
+        installed(onnx)
+        exporting.export(onnx.parent / "told.edgekit", "python", onnx, name="digits")
 
     def test_a_picture_is_what_it_stands_for(self, onnx: Path) -> None:
         code = """
@@ -327,8 +332,12 @@ class TestFiles:
             )
             moved = msgspec.structs.replace(opened, manifest=manifest)
             package = Package(bundle=moved, name="digits", signature=signature(manifest))
-            text = python_package.files(package)["digits/__init__.py"]
+            files = python_package.files(package)
+            text, readme = files["digits/__init__.py"], files["README.md"]
         assert isinstance(text, bytes)
+        assert isinstance(readme, bytes)
+        (line,) = [line for line in readme.decode().splitlines() if line.startswith("echo ")]
+        assert list(json.loads(shlex.split(line)[1])["inputs"]) == [ODD]
         text.decode("ascii")
         start = text.index(b"INPUTS: ")
         names = {"Tuple": tuple, "Tensor": dict, "Quantization": dict, "Picture": dict, "str": str}

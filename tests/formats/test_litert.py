@@ -57,7 +57,7 @@ class TestLiteRT(FormatContract):
         taken = binding.rebound(floats.inputs, host.describe(old, "litert").input_details)
         how = VARIANTS["int8-static"]
         found = isolation.call(
-            litert._quantize, TOOL_LIMITS, old, made, how, taken, calibration, ()
+            litert._quantize, TOOL_LIMITS, old, made, how, taken, calibration, (), None
         )
         assert [detail.shape for detail in found.input_details] == [(1, 8, 8, 1)]
         assert made.stat().st_size < 0.45 * old.stat().st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -148,6 +149,10 @@ def use_a_tool(folder: Path, name: str, on_stage: OnStage) -> None:
     (folder / name).write_text(str(os.getpid()))
     on_stage("waiting", name)
     process.run(["sleep", "600"], what="sleep")
+
+
+def log(word: str, on_stage: OnStage) -> None:
+    logging.getLogger("edgekit.test").debug("the word is %s", word)
 
 
 def fall(how: str, on_stage: OnStage) -> None:

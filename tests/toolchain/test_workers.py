@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -60,6 +61,15 @@ def test_one_that_fails_stops_no_other(tmp_path: Path) -> None:
     assert isinstance(results["crash"], ToolCrashed)
     assert "crash crashed (SIGSEGV)" in results["crash"].message
     assert "the last words" in results["crash"].hint
+
+
+def test_what_they_log_is_logged_here(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        each([Call("one", functions.log, {"word": "swordfish"})], 1)
+    assert "the word is swordfish" in caplog.text
+    caplog.clear()
+    each([Call("one", functions.log, {"word": "swordfish"})], 1)
+    assert "swordfish" not in caplog.text
 
 
 def alive(session: int) -> list[str]:

@@ -1,0 +1,97 @@
+"""A network as int8 would compute it, in plain ONNX: what says how much it would lose.
+
+Layers read their inputs in 256 steps and their weights in 255. It stands for the formats'
+own quantizers where two networks are compared, before either is converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from edgekit.compression import layers as matrices
+from edgekit.compression.activations import Sample, values
+from edgekit.compression.layers import Layer
+from edgekit.domain import Granularity, Quantization
+
+Floats = NDArray[np.float64]
+
+_STEPS = 255
+_LARGEST, _REDUCED = 127, 63
+
+
+def stored(matrix: Floats, quantization: Quantization) -> Floats:
+    """A layer's matrix, ``[channels in * taps, channels out]``, rounded to what int8 keeps."""
+    reach = np.abs(matrix).max(0, keepdims=True)
+    if quantization.granularity is Granularity.PER_TENSOR:
+        reach = reach.max(keepdims=True)
+    step = reach / (_REDUCED if quantization.reduced_range else _LARGEST)
+    return np.asarray(np.round(matrix / np.where(step > 0, step, 1)) * step)
+
+
+def simulated(
+    model: onnx.ModelProto,
+    layers: Sequence[Layer],
+    samples: Sequence[Sample],
+    quantization: Quantization,
+) -> onnx.ModelProto:
+    """The network with its layers in int8, ranges from the samples.
+
+    Args:
+        model: opset 13 or later; it is not changed.
+        layers: of ``model``.
+        samples: without labels.
+        quantization: static.
+    """
+    made = deepcopy(model)
+    for layer in layers:
+        weight = matrices.constant(model, layer.weight)
+        matrix = stored(matrices.matrix(layer, weight).astype(np.float64), quantization)
+        matrices.assign(made, layer.weight, matrices.weight(layer, matrix, weight.shape))
+    taken = list(dict.fromkeys(layer.taken for layer in layers))
+    for name, (low, high) in _ranges(model, taken, samples).items():
+        _coarsened(made, name, low, high, quantization)
+    return made
+
+
+def _ranges(
+    model: onnx.ModelProto, names: Sequence[str], samples: Sequence[Sample]
+) -> dict[str, tuple[float, float]]:
+    found = dict.fromkeys(names, (0.0, 0.0))
+    for arrays in values(model, names, samples):
+        for name, array in zip(names, arrays, strict=True):
+            low, high = found[name]
+            found[name] = min(low, float(array.min())), max(high, float(array.max()))
+    return {name: reach for name, reach in found.items() if reach[1] > reach[0]}
+
+
+def _coarsened(
+    model: onnx.ModelProto, name: str, low: float, high: float, quantization: Quantization
+) -> None:
+    """Whoever takes the tensor takes what is left of it."""
+    if quantization.symmetric_activations:
+        low, high = -max(-low, high), max(-low, high)
+    step = (high - low) / _STEPS
+    constants = {
+        f"{name}/step": np.float32(step),
+        f"{name}/zero": np.uint8(np.clip(round(-low / step), 0, _STEPS)),
+    }
+    for node in model.graph.node:
+        for index, taken in enumerate(node.input):
+            if taken == name:
+                node.input[index] = f"{name}/coarse"
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.array(value), key) for key, value in constants.items()
+    )
+    pair = (
+        helper.make_node("QuantizeLinear", [name, *constants], [f"{name}/integers"]),
+        helper.make_node("DequantizeLinear", [f"{name}/integers", *constants], [f"{name}/coarse"]),
+    )
+    makers = [i for i, node in enumerate(model.graph.node) if name in node.output]
+    for offset, node in enumerate(pair):
+        model.graph.node.insert(makers[0] + 1 + offset if makers else offset, node)
