@@ -125,8 +125,8 @@ def _check_dequantized(tensor: Tensor, hint: str) -> None:
     """Its kernel takes the first scale for all, without an error."""
     if tensor.dtype not in _DEQUANTIZED or tensor.scales > 1:
         raise UsageError(
-            f"weights of {tensor.dtype} with {tensor.scales} scales are dequantized, TFLite Micro's "
-            f"kernel takes {' or '.join(_DEQUANTIZED)} with one",
+            f"weights of {tensor.dtype} with {tensor.scales} scales are dequantized, TFLite "
+            f"Micro's kernel takes {' or '.join(_DEQUANTIZED)} with one",
             hint,
         )
 
