@@ -47,14 +47,12 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+lab: TOOLS += /usr/bin/javac=default-jdk-headless
 lab: $(READY) tools kotlin
 	$(BIN)/python -m pytest -m lab
 
-# Kotlin's compiler, as its Jupyter kernel carries it (80 MB), and a JDK to run it on.
+# Kotlin's compiler, as its Jupyter kernel carries it: 80 MB.
 kotlin: $(READY)
-	@if ! command -v javac >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -y -qq --no-install-recommends default-jdk-headless >/dev/null; fi
 	@if [ ! -d .work/kotlin ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --constraint constraints.txt --target .work/kotlin kotlin-jupyter-kernel; fi
 

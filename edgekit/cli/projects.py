@@ -99,6 +99,11 @@ def check(arguments: Namespace) -> Output:
     return told.checked(found), show, int(not found.passed)
 
 
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
+
+
 def bench(arguments: Namespace) -> Output:
     """``edgekit bench`` without a bundle."""
     from edgekit import benchmarking, project_bench
@@ -120,11 +125,6 @@ def bench(arguments: Namespace) -> Output:
     told_of = fleets.saved(told_of, folder, commands.saved)
     document, show = fleets.output(told_of, partial(fleet_tables.measured, what="bundle"))
     return document, show, document["exit_code"]
-
-
-def _from_here(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
 
 
 COMMANDS: dict[str, Callable[[Namespace], Output]] = {

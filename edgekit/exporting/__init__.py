@@ -15,7 +15,15 @@ from msgspec import Struct
 from edgekit import bundle
 from edgekit.bundle import Bundle
 from edgekit.errors import UsageError
-from edgekit.exporting import android, c_array, cmake, folder, ios, ort_package, python_package
+from edgekit.exporting import (
+    android,
+    c_array,
+    cmake,
+    folder,
+    ios,
+    ort_package,
+    python_package,
+)
 from edgekit.exporting.contract import ExportSpec, Package
 from edgekit.exporting.folder import Record
 from edgekit.exporting.tensors import RESERVED, identifier, signature
@@ -23,8 +31,12 @@ from edgekit.exporting.tensors import RESERVED, identifier, signature
 EXPORTS: dict[str, ExportSpec] = {
     spec.platform: spec
     for spec in (
-        *(android.SPEC, ios.SPEC, c_array.SPEC, cmake.SPEC),
-        *(ort_package.SPEC, python_package.SPEC),
+        android.SPEC,
+        ios.SPEC,
+        c_array.SPEC,
+        cmake.SPEC,
+        ort_package.SPEC,
+        python_package.SPEC,
     )
 }
 """What can be exported to; a new platform is one file here and one row."""

@@ -46,20 +46,20 @@ def files(package: Package) -> Files:
     methods = micro.methods(graphs)
     name = package.name
     return {
-        f"{name}.h": "".join(_header(package, micro.arena(graphs))).encode(),
+        f"{name}.h": "".join(_header(package, len(model), micro.arena(graphs))).encode(),
         f"{name}.c": "".join(_source(package, model)).encode(),
         f"{name}_operators.h": _operators(name, methods).encode(),
     }
 
 
-def _header(package: Package, arena: micro.Arena) -> Iterator[str]:
+def _header(package: Package, size: int, arena: micro.Arena) -> Iterator[str]:
     name, upper, signature = package.name, package.name.upper(), package.signature
     yield _GENERATED
     yield f"#ifndef EDGEKIT_{upper}_H\n#define EDGEKIT_{upper}_H\n\n"
     yield "#include <stdbool.h>\n#include <stdint.h>\n\n"
     yield '#ifdef __cplusplus\nextern "C" {\n#endif\n\n'
     yield f"/* The model, a .tflite file: sha256 {package.sha256}. */\n"
-    yield f"#define {upper}_SIZE {package.artifact.size_bytes}\n"
+    yield f"#define {upper}_SIZE {size}\n"
     yield f"extern const uint8_t {name}_model[{upper}_SIZE];\n\n"
     yield _arena_text(upper, arena)
     sides = (("INPUT", signature.inputs), ("OUTPUT", signature.outputs))
@@ -147,7 +147,7 @@ def _operators(name: str, methods: Sequence[str]) -> str:
 
 def _c_type(dtype: str) -> str:
     if dtype not in _TYPES:
-        raise UsageError(f"TFLite Micro's inputs and outputs are never {dtype}", "")
+        raise UsageError(f"TFLite Micro's inputs and outputs are never {dtype}")
     return _TYPES[dtype]
 
 

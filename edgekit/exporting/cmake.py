@@ -67,7 +67,11 @@ def _headers(stubs: Path, runtime: str) -> list[Path]:
 
 
 def batch(signature: Signature) -> int:
-    """How many samples one run takes: the first axis of every tensor, where all agree on it."""
+    """The length of every tensor's first axis, where all have the same; else 1.
+
+    Whether what lies along it depends on one another is not known here: an app that runs it as
+    a batch of samples says so by calling another function.
+    """
     tensors = (*signature.inputs, *signature.outputs)
     sizes = {tensor.source.shape[0] if _is_batched(tensor) else 1 for tensor in tensors}
     return sizes.pop() if len(sizes) == 1 else 1
@@ -91,11 +95,11 @@ def _wrapper(package: Package) -> Iterator[str]:
     yield f"namespace {name} {{\n\n"
     yield "// Of the model file, which has to be the one that was validated.\n"
     yield f'inline constexpr char kSha256[] =\n    "{package.sha256}";\n'
-    yield "// How many samples one run takes, at most.\n"
+    yield "// The length of every tensor's first axis; 1 where they have no such in common.\n"
     yield f"inline constexpr std::size_t kBatch = {batch(signature)};\n"
     yield from _labels(signature.labels)
-    yield from _struct("Inputs", signature.inputs, batch(signature), _from_pixels(signature))
-    yield from _struct("Outputs", signature.outputs, batch(signature))
+    yield from _struct("Inputs", signature.inputs, _from_pixels(signature))
+    yield from _struct("Outputs", signature.outputs)
     yield _functions(signature)
     yield from _model(package)
     yield f"\n}}  // namespace {name}\n\n#endif\n"
@@ -108,20 +112,15 @@ def _labels(labels: Sequence[str]) -> Iterator[str]:
         yield "".join(f"    {string_literal(label)},\n" for label in labels) + "};\n"
 
 
-def _struct(name: str, tensors: Sequence[Tensor], batch: int, methods: str = "") -> Iterator[str]:
-    """One sample, as the source has it: real values in row-major order."""
+def _struct(name: str, tensors: Sequence[Tensor], methods: str = "") -> Iterator[str]:
+    """Tensors as the source has them: real values in row-major order."""
     yield f"\nstruct {name} {{\n"
     for tensor in tensors:
-        shape = _sample(tensor.source.shape, batch)
-        elements = tensor.source.elements // batch
+        shape = list(tensor.source.shape)
         kind = f"std::vector<{_types(tensor.source.dtype)[1]}>"
-        yield f"  // {comment(tensor.name)}: {tensor.source.dtype} {list(shape)}\n"
-        yield f"  {kind} {tensor.identifier} = {kind}({elements});\n"
+        yield f"  // {comment(tensor.name)}: {tensor.source.dtype} {shape}\n"
+        yield f"  {kind} {tensor.identifier} = {kind}({tensor.source.elements});\n"
     yield f"{methods}}};\n"
-
-
-def _sample(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
-    return (1, *shape[1:]) if batch > 1 else shape
 
 
 def _from_pixels(signature: Signature) -> str:
@@ -178,12 +177,12 @@ def _model(package: Package) -> Iterator[str]:
     space = f"edgekit::{_NAMESPACES[package.artifact.format]}"
     size, threads = batch(signature), package.bundle.manifest.recipe.threads
     puts = "".join(
-        f"      edgekit::put(session_, inputs_, {index}, i, samples[i].{tensor.identifier});\n"
-        for index, tensor in enumerate(signature.inputs)
+        f"    edgekit::put(session_, inputs_[{index}], {index}, first, count, in.{name});\n"
+        for index, name in enumerate(tensor.identifier for tensor in signature.inputs)
     )
     gets = "".join(
-        f"      edgekit::get(session_, outputs_, {index}, i, results[i].{tensor.identifier});\n"
-        for index, tensor in enumerate(signature.outputs)
+        f"    edgekit::get(session_, outputs_[{index}], {index}, first, count, out.{name});\n"
+        for index, name in enumerate(tensor.identifier for tensor in signature.outputs)
     )
     yield f"""
 // For one thread at a time; an edgekit::Worker makes it one for many. Throws edgekit::Error.
@@ -194,21 +193,33 @@ class Model {{
   explicit Model(const std::string& path, const edgekit::Options& options = {{{threads}}})
       : session_(edgekit::read_model(path, kSha256), inputs_, outputs_, kBatch, options) {{}}
 
-  Outputs run(const Inputs& sample) {{ return std::move(run(std::vector<Inputs>{{sample}})[0]); }}
-
-  // 1 to kBatch samples in one run.
-  std::vector<Outputs> run(const std::vector<Inputs>& samples) {{
-    edgekit::check_batch(samples.size(), kBatch);
-    for (std::size_t i = 0; i < samples.size(); ++i) {{
-{puts}    }}
+  Outputs run(const Inputs& in) {{
+    put(in, 0, kBatch);
     session_.run();
-    std::vector<Outputs> results(samples.size());
-    for (std::size_t i = 0; i < samples.size(); ++i) {{
-{gets}    }}
+    return get(0, kBatch);
+  }}
+
+  // For a model whose first axis is a batch, of samples that do not depend on one another: 1 to
+  // kBatch samples in one run, each of them a kBatch-th of every tensor.
+  std::vector<Outputs> run_batch(const std::vector<Inputs>& samples) {{
+    edgekit::check_batch(samples.size(), kBatch);
+    for (std::size_t i = 0; i < samples.size(); ++i) put(samples[i], i, 1);
+    session_.run();
+    std::vector<Outputs> results;
+    for (std::size_t i = 0; i < samples.size(); ++i) results.push_back(get(i, 1));
     return results;
   }}
 
  private:
+  void put(const Inputs& in, std::size_t first, std::size_t count) {{
+{puts}  }}
+
+  Outputs get(std::size_t first, std::size_t count) const {{
+    Outputs out;
+{gets}    return out;
+  }}
+
+  // Of one sample.
   std::vector<edgekit::Tensor> inputs_ = {{{_descriptions(signature.inputs, size)}}};
   std::vector<edgekit::Tensor> outputs_ = {{{_descriptions(signature.outputs, size)}}};
   {space}::Session session_;
@@ -222,7 +233,8 @@ def _descriptions(tensors: Sequence[Tensor], batch: int) -> str:
 
 def _description(tensor: Tensor, batch: int) -> str:
     """An ``edgekit::Tensor``."""
-    shape = ", ".join(map(str, _sample(tensor.artifact.shape, batch)))
+    axes = tensor.artifact.shape
+    shape = ", ".join(map(str, (1, *axes[1:]) if batch > 1 else axes))
     permutation = ", ".join(map(str, tensor.permutation))
     kind, name = _types(tensor.artifact.dtype)[0], string_literal(tensor.artifact.name)
     affine = ""
@@ -234,7 +246,7 @@ def _description(tensor: Tensor, batch: int) -> str:
 
 def _types(dtype: str) -> tuple[str, str]:
     if dtype not in _TYPES:
-        raise UsageError(f"the C++ wrapper knows no tensors of {dtype}", "")
+        raise UsageError(f"the C++ wrapper knows no tensors of {dtype}")
     return _TYPES[dtype]
 
 

@@ -21,7 +21,7 @@ def float_literals(values: tuple[float, ...]) -> str:
 def comment(text: str) -> str:
     """A name inside a comment of one line, which it cannot end."""
     plain = "".join(c if c.isprintable() and c.isascii() else "?" for c in text)
-    return plain.replace("*/", "*?").replace("\\", "?")
+    return plain.replace("*/", "*?").replace("/*", "/?").replace("\\", "?")
 
 
 def string_literal(text: str) -> str:

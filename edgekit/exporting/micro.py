@@ -13,7 +13,7 @@ from math import prod
 from msgspec import Struct
 
 from edgekit.errors import UsageError
-from edgekit.exporting.tflite import Graph, Operator
+from edgekit.exporting.tflite import Graph, Operator, Tensor
 
 _WITH_KERNELS = """
     ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE AVERAGE_POOL_2D BATCH_MATMUL
@@ -50,6 +50,7 @@ _WEIGHTED = {
     "TRANSPOSE_CONV": (2, 1),
 }
 """Which inputs are an operator's values and its weights."""
+_DEQUANTIZED = ("int8", "int16", "uint8")
 _PER_CHANNEL = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
 _ALIGNMENT = 16
@@ -109,6 +110,8 @@ def _check_types(graph: Graph) -> None:
     if odd := sorted({tensor.dtype for tensor in graph.tensors} - _TYPES):
         raise UsageError(f"TFLite Micro's kernels take no {', '.join(odd)}", hint)
     for operator in graph.operators:
+        if operator.name == "DEQUANTIZE":
+            _check_dequantized(graph.tensors[operator.inputs[0]], hint)
         values, weights = _types(operator, graph)
         if values == "float32" != weights:
             raise UsageError(
@@ -116,6 +119,16 @@ def _check_types(graph: Graph) -> None:
                 "kernels do not take",
                 hint,
             )
+
+
+def _check_dequantized(tensor: Tensor, hint: str) -> None:
+    """Its kernel takes the first scale for all, without an error."""
+    if tensor.dtype not in _DEQUANTIZED or tensor.scales > 1:
+        raise UsageError(
+            f"weights of {tensor.dtype} with {tensor.scales} scales are dequantized, TFLite "
+            f"Micro's kernel takes {' or '.join(_DEQUANTIZED)} with one",
+            hint,
+        )
 
 
 def _types(operator: Operator, graph: Graph) -> tuple[str, str]:

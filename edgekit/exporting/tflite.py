@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from edgekit.errors import ModelError
+from edgekit.sources import tflite_check
 from edgekit.sources.flatbuffer import Flatbuffer
 
 _MODEL_CODES, _MODEL_GRAPHS, _MODEL_BUFFERS = 1, 2, 4
@@ -28,12 +28,18 @@ _TYPES = {
 
 
 class Tensor(Struct, frozen=True, kw_only=True):
-    """One tensor; ``dtype`` is NumPy's name of its type where there is one."""
+    """One tensor.
+
+    Attributes:
+        dtype: NumPy's name of its type where there is one.
+        scales: how many scales its integers have: one, one for each channel, or none.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     constant: bool
     variable: bool
+    scales: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -62,16 +68,13 @@ def graphs(path: Path) -> tuple[Graph, ...]:
     """The subgraphs of a file, the main one first.
 
     Raises:
-        ModelError: the file is damaged.
+        ModelError: the file is damaged, or has operators of its own.
     """
+    tflite_check.check(path)
     file = Flatbuffer(path.read_bytes())
-    file.verify()
     codes = [_code(file, code) for code in file.tables(file.root, _MODEL_CODES)]
     held = [file.vector(b, 0, 1)[1] for b in file.tables(file.root, _MODEL_BUFFERS)]
-    try:
-        return tuple(_graph(file, g, codes, held) for g in file.tables(file.root, _MODEL_GRAPHS))
-    except (IndexError, KeyError) as error:
-        raise ModelError(f"{path.name} is damaged: an index leads nowhere") from error
+    return tuple(_graph(file, g, codes, held) for g in file.tables(file.root, _MODEL_GRAPHS))
 
 
 def _code(file: Flatbuffer, code: int) -> str:
@@ -93,12 +96,13 @@ def _graph(file: Flatbuffer, graph: int, codes: list[str], held: list[int]) -> G
 
 
 def _tensor(file: Flatbuffer, tensor: int, held: list[int]) -> Tensor:
-    number = file.value(tensor, 1, "<b")
+    number, quantization = file.value(tensor, 1, "<b"), file.field(tensor, 4)
     return Tensor(
         shape=file.numbers(tensor, 0),
         dtype=_TYPES.get(number, f"type {number}"),
         constant=held[file.value(tensor, 2, "<I")] > 0,
         variable=bool(file.value(tensor, 5, "<B")),
+        scales=0 if quantization is None else file.vector(file.target(quantization), 2, 4)[1],
     )
 
 

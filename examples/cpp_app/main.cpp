@@ -28,7 +28,7 @@ void say(const digits::Outputs& scores) {
 void recognize(const std::string& model_file, std::istream& numbers) {
   digits::Model model(model_file);
   edgekit::Worker<digits::Inputs, digits::Outputs> worker(
-      [&model](const std::vector<digits::Inputs>& samples) { return model.run(samples); },
+      [&model](const std::vector<digits::Inputs>& samples) { return model.run_batch(samples); },
       {/*queue=*/64, digits::kBatch});
   edgekit::Cache<digits::Outputs> cache(128);
   for (digits::Inputs digit; read(numbers, digit);)

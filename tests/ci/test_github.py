@@ -97,6 +97,13 @@ def test_inputs_are_never_code(github: GitHub, checkout: Path) -> None:
     assert not any("${{" in step["run"] for step in action["runs"]["steps"])
 
 
+def test_a_folder_may_have_a_space(github: GitHub, checkout: Path) -> None:
+    (checkout / "app").rename(checkout / "my app")
+    ran = github.run(checkout, **{**PROJECT, "project": "my app/edgekit.toml", "junit": "my.xml"})
+    assert ran.code == 0, ran.said
+    assert (checkout / "my.xml").is_file()
+
+
 def test_by_default_the_action_brings_its_own_edgekit(
     github: GitHub, checkout: Path, path: Path
 ) -> None:

@@ -104,7 +104,7 @@ int main(int argc, char** argv) {
   digits::Inputs sample;
   sample.image.pop_back();
   tell([&] { model.run(sample); });
-  tell([&] { model.run(std::vector<digits::Inputs>(2)); });
+  tell([&] { model.run_batch(std::vector<digits::Inputs>(2)); });
   tell([&] { digits::Model changed(argv[2]); });
   tell([&] { digits::Model none("nowhere"); });
   digits::Model moved(std::move(model));
@@ -170,10 +170,12 @@ def test_models_of_two_runtimes_in_one_app(
         was_large, *logits = line.split()
         assert was_large == large
         np.testing.assert_array_equal(np.float32(logits), blank(named[name], tmp_path))
-    assert lines[2] == "2"
+    zeros = models.run(four[0], {"x": np.zeros((4, 3, 8, 8), np.float32)})["y"]
+    np.testing.assert_allclose(np.float32(lines[2].split()), zeros.ravel(), rtol=1e-4, atol=1e-5)
+    assert lines[3] == "2"
     padded = np.concatenate([samples, samples[4:], samples[4:]])[:8].reshape(2, 4, 3, 8, 8)
     expected = np.concatenate([models.run(four[0], {"x": each})["y"] for each in padded])[:6]
-    got = np.float32([line.split() for line in lines[3:]])
+    got = np.float32([line.split() for line in lines[4:]])
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -290,14 +292,29 @@ def test_an_export_holds_one_runtime_s_files(litert_bundle: Path, onnx_bundle: P
 
 @pytest.mark.parametrize(
     ("shapes", "batch"),
-    [([(1, 4)], 1), ([(4, 3)], 1), ([()], 1)],
+    [([(1, 4)], 1), ([(4, 3)], 1), ([()], 1), ([(1, 4), (4, 1)], 1)],
 )
 def test_samples_of_one_run(tmp_path: Path, shapes: list[tuple[int, ...]], batch: int) -> None:
-    """Where not every tensor has the batch first, a run takes one of everything."""
+    """The output has a first axis of 1: where not all agree, there is no batch."""
     assert cmake.batch(package(tmp_path, *shapes).signature) == batch
 
 
-def test_pictures_and_labels_are_offered(tmp_path: Path) -> None:
+OFFERED = r"""
+#include <tiny.hpp>
+
+static_assert(tiny::kLabels.size() == 4, "");
+static_assert(tiny::kLabels[2] == "c\"", "");
+
+std::string_view seen(tiny::Model& model, const std::uint8_t* pixels) {
+  tiny::Inputs inputs;
+  inputs.x0_from_pixels(pixels);
+  return tiny::label(model.run(inputs));
+}
+"""
+
+
+@needs_gcc
+def test_pictures_and_labels_are_offered(tmp_path: Path, root: Path) -> None:
     picture = Picture(colours="bgr", scale=(0.5,), bias=(-1.0, 0.0, 1.0))
     labels = ("a", "b", 'c"', "d")
     told = header(package(tmp_path, (1, 3, 4, 5), pictures={"x0": picture}, labels=labels))
@@ -305,6 +322,10 @@ def test_pictures_and_labels_are_offered(tmp_path: Path) -> None:
     assert "{4, 5, 3, true, true, {0.5f}, {-1.0f, 0.0f, 1.0f}}" in told
     assert "std::array<std::string_view, 4> kLabels" in told
     assert '"c\\042",' in told
+    (tmp_path / "tiny.hpp").write_text(told)
+    (tmp_path / "main.cpp").write_text(OFFERED)
+    flags = (*STRICT, "-I", tmp_path, "-I", root / "include", "-c")
+    compiled(tmp_path / "main.cpp", tmp_path / "main.o", *flags)
 
 
 def test_a_type_that_the_wrapper_does_not_know(tmp_path: Path) -> None:

@@ -93,7 +93,13 @@ def test_a_picture_is_a_picture(coreml_bundle: Path, shown: Shown) -> None:
     ("change", "says"),
     [
         ({"artifact": TensorSpec("image", (1, 1, 8, 8), "float16")}, "'image' is float16"),
-        ({"permutation": (0, 2, 3, 1)}, "axes in the order"),
+        (
+            {
+                "artifact": TensorSpec("image", (1, 8, 8, 1), "float32"),
+                "permutation": (0, 2, 3, 1),
+            },
+            "axes in the order",
+        ),
     ],
 )
 def test_what_the_wrapper_does_not_have(

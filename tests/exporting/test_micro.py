@@ -116,6 +116,23 @@ def test_types_without_a_kernel_are_refused(weights: str, said: str) -> None:
         micro.methods([graph])
 
 
+@pytest.mark.parametrize(("dtype", "scales"), [("int8", 2), ("int4", 1), ("int8", 1)])
+def test_weights_are_dequantized_by_one_scale_only(dtype: str, scales: int) -> None:
+    """With several TFLite Micro computes something else, and says nothing."""
+    stored = Tensor(shape=(2, 4), dtype=dtype, constant=True, variable=False, scales=scales)
+    graph = Graph(
+        tensors=(stored, tensor(8, dtype="float32")),
+        inputs=(),
+        outputs=(1,),
+        operators=(Operator(name="DEQUANTIZE", inputs=(0,), outputs=(1,)),),
+    )
+    if (dtype, scales) == ("int8", 1):
+        assert micro.methods([graph]) == ("AddDequantize",)
+    else:
+        with pytest.raises(UsageError, match=f"weights of {dtype} with {scales} scales"):
+            micro.methods([graph])
+
+
 # What TFLM's own recording allocator said of these files: the planned part, and all of it.
 RECORDED = {
     "hand_keypoint_mlp/keypoint_classifier": (256, 1840),

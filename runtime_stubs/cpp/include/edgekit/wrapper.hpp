@@ -37,25 +37,29 @@ inline std::vector<float> from_pixels(const std::uint8_t* pixels, const Picture&
   return values;
 }
 
-// One sample into a session's input.
+// So many samples into a session's input, from the first on. `tensor` is of one sample.
 template <typename Session, typename T>
-void put(Session& session, const std::vector<Tensor>& inputs, std::size_t index,
-         std::size_t sample, const std::vector<T>& values) {
-  const Tensor& tensor = inputs[index];
-  if (values.size() != tensor.elements())
+void put(Session& session, const Tensor& tensor, std::size_t index, std::size_t first,
+         std::size_t count, const std::vector<T>& values) {
+  const std::size_t elements = tensor.elements();
+  if (values.size() != count * elements)
     throw Error(Error::Kind::input, std::string(tensor.name) + " takes " +
-                                        std::to_string(tensor.elements()) + " values, got " +
+                                        std::to_string(count * elements) + " values, got " +
                                         std::to_string(values.size()));
-  to_artifact(values.data(), tensor, session.input(index) + sample * tensor.bytes());
+  for (std::size_t i = 0; i < count; ++i)
+    to_artifact(values.data() + i * elements, tensor,
+                session.input(index) + (first + i) * tensor.bytes());
 }
 
-// One sample out of a session's output.
+// So many samples out of a session's output, from the first on.
 template <typename Session, typename T>
-void get(const Session& session, const std::vector<Tensor>& outputs, std::size_t index,
-         std::size_t sample, std::vector<T>& values) {
-  const Tensor& tensor = outputs[index];
-  values.resize(tensor.elements());
-  to_source(session.output(index) + sample * tensor.bytes(), tensor, values.data());
+void get(const Session& session, const Tensor& tensor, std::size_t index, std::size_t first,
+         std::size_t count, std::vector<T>& values) {
+  const std::size_t elements = tensor.elements();
+  values.resize(count * elements);
+  for (std::size_t i = 0; i < count; ++i)
+    to_source(session.output(index) + (first + i) * tensor.bytes(), tensor,
+              values.data() + i * elements);
 }
 
 inline void check_batch(std::size_t samples, std::size_t batch) {
