@@ -270,11 +270,15 @@ def published(
     Raises:
         EdgekitError: it cannot be built, or is another.
     """
+
+    def say(stage: str, detail: str) -> None:
+        on_stage(stage, str(destination) if stage == "bundle" else detail)
+
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".edgekit-") as aside:
             made = _Making(project, pair, Path(aside) / destination.name, wanted)
-            built, missed = _built(made, cache, on_stage)
+            built, missed = _built(made, cache, say)
             row = _row(built)
             if wanted and (different := tuple(lock.differences(wanted, row))):
                 raise LockError(

@@ -170,7 +170,13 @@ class TestTwoModels:
         (two.parent / "first.onnx").write_bytes(b"this is no model")
         widen(two.parent / "second.onnx")
         told: list[tuple[str, str]] = []
-        made = build(two, jobs=2, on_row=lambda name, stage, detail: told.append((name, stage)))
+        details: dict[str, str] = {}
+
+        def tell(name: str, stage: str, detail: str) -> None:
+            told.append((name, stage))
+            details[stage] = detail
+
+        made = build(two, jobs=2, on_row=tell)
         assert states(made) == {"first-here": State.FAILED, "second-here": State.BUILT}
         assert made.exit_code == 2
         (failure,) = made.failures
@@ -178,6 +184,7 @@ class TestTwoModels:
         assert list(locked(two).bundles) == ["second-here"]
         assert ("first for here", "failed") in told
         assert told[-1][1] in ("failed", "built")
+        assert details["bundle"] == details["built"] == str(bundle_of(two, "second"))
         assert [stage for name, stage in told if name == "second for here"][:2] == [
             "source",
             "inspect",
