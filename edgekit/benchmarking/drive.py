@@ -174,6 +174,7 @@ def benchmark(
         *(facts.python, posixpath.join(deployment.path, runner), "bench", deployment.path),
         *("--module", runtime.module, "--threads", str(threads)),
         *("--lock", posixpath.join(transport.workdir, "lock"), "--lock-wait", str(_LOCK_WAIT_S)),
+        *("--engines", posixpath.join(transport.workdir, "engines")),
         *_options(settings),
     ]
     visit = _Visit(deployment.target, settings, on_progress)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import array
 import contextlib
+import ctypes
 import fcntl
 import functools
 import gc
@@ -72,6 +73,7 @@ RUNTIMES = {
 LITERT_MODULES = ("ai_edge_litert", "tflite_runtime", "tensorflow")
 # Operators that keep a state from one run to the next, where a sample must not meet another.
 REMEMBERING = ("LSTM", "RNN", "SVDF", "VAR_HANDLE")
+TENSORRT = "TensorrtExecutionProvider"
 DELEGATED = "DELEGATE"  # how LiteRT's interpreter names a node that a delegate has taken
 INTERPRETERS = {"tensorflow": "tensorflow.lite.python.interpreter"}
 DELEGATE_LIBRARIES = {
@@ -340,6 +342,9 @@ def missing_delegate(delegate: str, why: str) -> Failure:
 
 
 class OnnxRuntime:
+    engines: Path | None = None
+    """Where engines that TensorRT builds on this device are kept; None: nowhere."""
+
     def __init__(self, modules: Sequence[str], threads: int, delegate: str | None) -> None:
         self.identity, self._module = import_first(modules or ["onnxruntime"], str)
         self._threads, self._delegate = threads, delegate
@@ -355,12 +360,27 @@ class OnnxRuntime:
         if trace:
             options.enable_profiling = True
             options.profile_file_prefix = str(trace / "onnxruntime")
-        providers = [self._delegate] if self._delegate else []
-        providers.append("CPUExecutionProvider")
-        self._session = self._module.InferenceSession(str(path), options, providers=providers)
+        delegate: list[Any] = [self._delegate] if self._delegate else []
+        with contextlib.ExitStack() as building:
+            if self.engines and self._delegate == TENSORRT:
+                folder = self._engine_folder(path)
+                delegate = [(TENSORRT, tensorrt_options(folder))]
+                if not list(folder.glob("*.engine")):
+                    options.log_severity_level = 0  # what the builder says is told at this level
+                    building.enter_context(stderr_to(folder / "build.log"))
+            self._session = self._module.InferenceSession(
+                str(path), options, providers=[*delegate, "CPUExecutionProvider"]
+            )
         # onnxruntime falls back to the CPU without an error when a provider does not start.
         if self._delegate and self._delegate not in self._session.get_providers():
             raise missing_delegate(self._delegate, "it is installed but did not start")
+
+    def _engine_folder(self, path: Path) -> Path:
+        """An engine is for one model, one version of each library, and this device."""
+        versions = f"onnxruntime-{self.identity['version']}-tensorrt-{tensorrt_version()}"
+        folder = (self.engines or Path()) / versions / digest(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def details(self) -> list[list[Event]]:
         sides = self._session.get_inputs(), self._session.get_outputs()
@@ -379,6 +399,38 @@ class OnnxRuntime:
         """Nodes as they ran, after fusion: a stretch that a provider compiled counts as one."""
         where = [node.where for node in one_run(self.traced())]
         return placed(", ".join(self._session.get_providers()), where)
+
+
+def tensorrt_options(folder: Path) -> Event:
+    """onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html, "Configurations"."""
+    return {
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(folder),
+    }
+
+
+def tensorrt_version() -> str:
+    """TensorRT's version as its library tells it: NvInfer.h, ``getInferLibVersion``."""
+    for name in ("libnvinfer.so", "libnvinfer.so.10", "libnvinfer.so.8"):
+        with contextlib.suppress(OSError, AttributeError):
+            return str(ctypes.CDLL(name).getInferLibVersion())
+    return version_of("tensorrt") or "unknown"
+
+
+@contextlib.contextmanager
+def stderr_to(path: Path) -> Iterator[None]:
+    """Whatever libraries write to standard error meanwhile goes into a file."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class Node(NamedTuple):
@@ -722,7 +774,9 @@ class Visit:
         modules = [arguments.module] if arguments.module else list(self.manifest["runtimes"])
         threads = arguments.threads or self.manifest["recipe"]["threads"]
         delegate = None if arguments.cpu else self.manifest["delegate"]
-        return ADAPTERS[kind](modules, threads, delegate)
+        runtime = ADAPTERS[kind](modules, threads, delegate)
+        runtime.engines = arguments.engines
+        return runtime
 
     def phase(self, name: str) -> None:
         """Tell the supervisor what comes next, in case it is the last thing done."""
@@ -1707,13 +1761,14 @@ def add_bench_arguments(to: Parser) -> None:
     to.add_argument("--module", help="the Python module to take the runtime from")
     to.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
     to.add_argument("--energy-seconds", type=float, default=LEAST_ENERGY_S, help="10 at least")
+    to.add_argument("--engines", type=Path, help="where engines built on this device are kept")
     to.add_argument("--sustain-seconds", type=float, default=600.0)
     to.add_argument("--passes", default="memory", help=f"some of {','.join(PASSES)}")
 
 
 OPTIONS_OF_A_PART = (
     *("runs", "seconds", "warmup_runs", "warmup_seconds", "threads", "module"),
-    *("energy_seconds", "sustain_seconds"),
+    *("energy_seconds", "sustain_seconds", "engines"),
 )
 
 

@@ -113,6 +113,46 @@ class TestSustained:
         assert [window["runs"] for window in found["windows"]] == [1]
 
 
+TENSORRT = """
+import os, pathlib
+from onnxruntime import *
+from onnxruntime import InferenceSession as Real
+NAME = "TensorrtExecutionProvider"
+def get_available_providers():
+    return [NAME, "CPUExecutionProvider"]
+class InferenceSession(Real):
+    def __init__(self, path, options, providers):
+        (name, chosen), *rest = providers
+        assert name == NAME and rest == ["CPUExecutionProvider"]
+        engine = pathlib.Path(chosen["trt_engine_cache_path"]) / "graph_sm87.engine"
+        if chosen["trt_engine_cache_enable"] and not engine.exists():
+            os.write(2, f"building at level {options.log_severity_level}".encode())
+            engine.write_bytes(b"engine")
+        super().__init__(path, options, providers=rest)
+    def get_providers(self):
+        return [NAME, "CPUExecutionProvider"]
+"""
+
+
+def test_an_engine_is_built_once_and_its_log_is_kept(
+    contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no TensorRT here: ONNX Runtime's CPU computes, under a provider of that name."""
+    (tmp_path / "with_tensorrt.py").write_text(TENSORRT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    wanting = contents.but(modules=["with_tensorrt"], delegate="TensorrtExecutionProvider")
+    made = bundles.write(tmp_path / "bundle", wanting)
+    passes(made, engines=tmp_path / "engines")
+    (versions,) = (tmp_path / "engines").iterdir()
+    assert versions.name.startswith("onnxruntime-")
+    (model,) = versions.iterdir()
+    log = model / "build.log"
+    assert log.read_bytes().count(b"building at level 0") == 1, "by the first process only"
+    before = log.stat().st_mtime_ns
+    passes(made, engines=tmp_path / "engines")
+    assert log.stat().st_mtime_ns == before
+
+
 def test_without_a_sensor_there_is_no_energy(bundle: Path) -> None:
     found = only(passes(bundle, "energy"), "energy")
     if "why" not in found:
