@@ -366,6 +366,8 @@ class _Visit:
         """The typed error for what the runner reports."""
         kind = _ERRORS.get(event.kind, RunnerFailed)
         message = f"{self._target}: {clean(event.message, _SHOWN)}"
+        if event.kind == "usage":
+            return kind(message, "the bundle's runner is of another version: build the bundle anew")
         return kind(message, clean(event.hint, _SHOWN))
 
     def _odd(self, what: str) -> RunnerFailed:

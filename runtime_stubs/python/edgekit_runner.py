@@ -994,6 +994,9 @@ def energy(emit: Events, arguments: argparse.Namespace) -> None:
         idle, _ = metered(meter, lambda: time.sleep(seconds))
         visit.phase("running, to know what that takes")
         busy, runs = metered(meter, lambda: len(timed(step, 1, seconds)))
+    if idle is None or busy is None:
+        emit({"event": "energy", "why": f"the sensor ({meter.source}) gave too few readings"})
+        return
     told = {name: getattr(meter, name) for name in ("source", "rail", "resolution_w", "estimate")}
     emit({"event": "energy", **told, "idle": idle, "busy": busy, "runs": runs})
 
@@ -1445,6 +1448,8 @@ def own_busy_s() -> float:
 Reading = Tuple[float, float]
 LEAST_ENERGY_S = 10.0
 LEAST_READINGS = 5
+FAILED_PERIOD_S = 0.1
+LATE_S = 2.0  # a tool that writes ten lines a second has nothing to say
 # The rails that feed a whole module, by the names that boards give them; where there is none,
 # all are added up.
 WHOLE_MODULE = ("VDD_IN", "POM_5V_IN")
@@ -1592,11 +1597,15 @@ def tegrastats(_root: Path) -> Gauge | None:
     tool = shutil.which("tegrastats")
     if tool is None:
         return None
-    argv = [tool, "--interval", "100"]
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    argv, pipe = [tool, "--interval", "100"], subprocess.PIPE
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, bufsize=0)
+    lines: Any = process.stdout
 
     def line() -> Dict[str, float]:
-        said = process.stdout.readline() if process.stdout else b""
+        """The next line; those that came while nobody read are of then, and not of now."""
+        while select.select([lines], [], [], 0)[0] and lines.readline():
+            pass
+        said = lines.readline() if select.select([lines], [], [], LATE_S)[0] else b""
         return tegrastats_watts(said.decode("utf-8", "replace"))
 
     def close() -> None:
@@ -1653,12 +1662,12 @@ def added(watts: Iterable[float | None]) -> float | None:
     return None if None in values else sum(value or 0.0 for value in values)
 
 
-def metered(meter: Any, action: Callable[[], Any]) -> tuple[Event, Any]:
+def metered(meter: Any, action: Callable[[], Any]) -> tuple[Event | None, Any]:
     """What something takes in watts, read in a thread beside it; and what it returns."""
     readings, ended = [meter.reading()], threading.Event()
 
     def read() -> None:
-        while not ended.wait(meter.period_s):
+        while not ended.wait(meter.period_s if readings[-1] else FAILED_PERIOD_S):
             readings.append(meter.reading())
 
     thread = threading.Thread(target=read)
@@ -1672,15 +1681,18 @@ def metered(meter: Any, action: Callable[[], Any]) -> tuple[Event, Any]:
     return averaged([reading for reading in readings if reading is not None]), done
 
 
-def averaged(readings: Sequence[Reading]) -> Event:
-    """The mean watts over all of the time, and how much they changed from reading to reading."""
+def averaged(readings: Sequence[Reading]) -> Event | None:
+    """The mean watts over all of the time, and how much they changed from reading to reading.
+
+    None: too few readings to tell.
+    """
     steps = [
         (joules - before) / (at - begun)
         for (begun, before), (at, joules) in zip(readings, itertools.islice(readings, 1, None))
         if at > begun
     ]
     if len(steps) < LEAST_READINGS:
-        raise Failure("sensor", f"the sensor gave {len(steps)} readings, which is too few")
+        return None
     (begun, before), (ended, joules) = readings[0], readings[-1]
     return {
         "seconds": round(ended - begun, 3),

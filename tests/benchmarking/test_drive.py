@@ -322,6 +322,12 @@ class TestWhatADeviceMaySay:
         assert caught.value.message == "local: it fell over"
         assert caught.value.hint == "get up"
 
+    def test_a_runner_of_another_version_is_named(self, deployed: Deployed) -> None:
+        error = line("error", kind="usage", message="unrecognized arguments: --new", hint="usage:")
+        with pytest.raises(RunnerFailed, match="--new") as caught:
+            measured(Scripted([error]), deployed)
+        assert "build the bundle anew" in caught.value.hint
+
     @pytest.mark.parametrize(
         ("end", "said"),
         [

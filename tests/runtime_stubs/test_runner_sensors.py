@@ -151,15 +151,16 @@ def test_tegrastats_is_read_line_by_line(runner: ModuleType, tools: Any, tmp_pat
     tools(
         "tegrastats",
         '[ "$1 $2" = "--interval 100" ] || exit 1\n'
-        "i=0; while :; do echo RAM 1/2MB VDD_IN $((4000 + i))mW/1mW VDD_SOC 900mW/1mW\n"
-        "i=$((i + 100)); /bin/sleep 0.02; done",
+        "/bin/sleep 0.1; for i in 0 1 2; do echo VDD_IN 9000mW/1mW VDD_SOC 900mW/1mW; done\n"
+        "/bin/sleep 0.2; echo VDD_IN 4000mW/1mW VDD_SOC 900mW/1mW\n"
+        "/bin/sleep 0.2; echo VDD_IN 5000mW/1mW; exec /bin/sleep 60",
     )
     meter, _ = runner.best_meter(tmp_path)
     try:
         assert (meter.source, meter.rail, meter.estimate) == ("tegrastats", "VDD_IN", False)
+        time.sleep(0.1)  # a line that is read late is not a reading of now
         first, second = meter.reading(), meter.reading()
-        # Between 4.1 and 4.2 W: the first line told the rails.
-        assert second[1] / (second[0] - first[0]) == pytest.approx(4.15)
+        assert second[1] / (second[0] - first[0]) == pytest.approx(4.5)
     finally:
         meter.close()
 
@@ -168,9 +169,7 @@ def test_a_tegrastats_that_tells_no_rails_is_no_meter(
     runner: ModuleType, tools: Any, tmp_path: Path
 ) -> None:
     tools("tegrastats", "echo RAM 1/2MB; exec /bin/sleep 60")
-    started = time.monotonic()
     assert runner.best_meter(tmp_path) == (None, "there is no sensor")
-    assert time.monotonic() - started < 30
 
 
 # The power of a Raspberry Pi
@@ -321,9 +320,10 @@ def test_the_mean_is_over_time_and_not_over_readings(runner: ModuleType) -> None
     assert found["deviation_w"] == pytest.approx(20**0.5, rel=1e-6)
 
 
-def test_too_few_readings_are_refused(runner: ModuleType) -> None:
-    with pytest.raises(runner.Failure, match="too few"):
-        runner.averaged([(0.0, 0.0), (1.0, 1.0)])
+def test_too_few_readings_tell_nothing(runner: ModuleType) -> None:
+    assert runner.averaged([(0.0, 0.0), (1.0, 1.0)]) is None
+    deaf = runner.Gauge("ina3221", ["VDD_IN"], lambda: None, 0.001)
+    assert runner.metered(deaf, lambda: "done") == (None, "done")
 
 
 def test_a_meter_is_read_beside_what_runs(runner: ModuleType) -> None:
