@@ -225,7 +225,7 @@ def _chain(depth: int) -> onnx.ModelProto:
         for one, other in pairwise(names)
     ]
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32, 48, 48])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32, 16, 16])
         for name in (names[0], names[-1])
     ]
     graph = helper.make_graph(
