@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 from msgspec import Struct
 
-from edgekit import field
+from edgekit import field, rounds
 from edgekit.benchmarking import Settings
 from edgekit.benchmarking.ratios import FEWEST, Ratio, compared
 from edgekit.domain import BenchmarkResult
 from edgekit.errors import UsageError
 from edgekit.observer import OnStage, silent
+from edgekit.rounds import median_ns
 
 PAIRS = 16
-_MAKE_UP = 2
-"""Disturbed pairs are made up for, up to this many times the pairs asked for."""
-
-_TURN = Settings(seconds=0.5, warmup_seconds=0.1, processes=1)
+TURN = Settings(seconds=0.5, warmup_seconds=0.1, processes=1, memory=False, energy=False)
 
 Measure = Callable[[], BenchmarkResult]
 
@@ -46,7 +44,7 @@ def compare(
     on: str,
     *,
     pairs: int = PAIRS,
-    turn: Settings = _TURN,
+    turn: Settings = TURN,
     accept_new: bool = False,
     on_stage: OnStage = silent,
 ) -> Comparison:
@@ -79,29 +77,20 @@ def compare(
 
 def in_pairs(measures: tuple[Measure, Measure], pairs: int, on_stage: OnStage) -> Comparison:
     """Both measured back to back, until enough pairs were undisturbed, or twice as many tried."""
-    measured: list[tuple[BenchmarkResult, BenchmarkResult]] = []
-    while len(_undisturbed(measured)) < pairs and len(measured) < pairs * _MAKE_UP:
-        on_stage("compare", f"pair {len(measured) + 1}")
-        order = (0, 1) if len(measured) % 2 == 0 else (1, 0)
-        turns = {which: measures[which]() for which in order}
-        measured.append((turns[0], turns[1]))
-    counted = _undisturbed(measured)
+
+    def turn(which: int, number: int) -> BenchmarkResult:
+        on_stage("compare", f"pair {number}, {'AB'[which]}")
+        return measures[which]()
+
+    tried = rounds.measured([partial(turn, 0), partial(turn, 1)], pairs)
+    counted = rounds.undisturbed(tried)
     if len(counted) < FEWEST:
-        counted = measured
-    doubts = {why for pair in measured for turn in pair if (why := turn.why_invalid)}
+        counted = tried
+    results = [(one, other) for one, other in counted if one and other]
+    doubts = {why for turns in tried for turn in turns if turn and (why := turn.why_invalid)}
     return Comparison(
-        first=tuple(one for one, _ in counted),
-        second=tuple(other for _, other in counted),
-        ratio=compared([(_median_ns(one), _median_ns(other)) for one, other in counted]),
+        first=tuple(one for one, _ in results),
+        second=tuple(other for _, other in results),
+        ratio=compared([(median_ns(one), median_ns(other)) for one, other in results]),
         doubts=tuple(sorted(doubts)),
     )
-
-
-def _undisturbed(
-    measured: list[tuple[BenchmarkResult, BenchmarkResult]],
-) -> list[tuple[BenchmarkResult, BenchmarkResult]]:
-    return [pair for pair in measured if all(turn.valid for turn in pair)]
-
-
-def _median_ns(result: BenchmarkResult) -> float:
-    return median(result.samples_ns)

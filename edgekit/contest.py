@@ -10,12 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 from msgspec import Struct, structs
 
 from edgekit import bundle, field, pipeline
+from edgekit import rounds as rounds_
 from edgekit.benchmarking import Settings, figures
 from edgekit.domain import (
     Attempt,
@@ -39,13 +40,11 @@ from edgekit.errors import (
 )
 from edgekit.observer import OnStage, silent
 from edgekit.pipeline import Built, Request
+from edgekit.rounds import Turn, median_ns
 
 ROUNDS = 6
 """The fewest paired rounds whose smallest and largest ratio enclose the true median ratio
 with 95 % confidence: all of them lie on one side of it with probability 2 * 0.5**6."""
-
-_MAKE_UP = 2
-"""Disturbed rounds are made up for, up to this many times the rounds asked for."""
 
 Measure = Callable[[Path], BenchmarkResult]
 _DISQUALIFIES = (GoldenMismatch, DeviceRuntimeMissing, RunnerFailed)
@@ -66,7 +65,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     count: int = 3
     accept_new: bool = False
     rounds: int = ROUNDS
-    turn: Settings = Settings(seconds=0.5, processes=1)
+    turn: Settings = Settings(seconds=0.5, processes=1, energy=False)
 
     def __post_init__(self) -> None:
         for what, count in (("candidates", self.count), ("rounds", self.rounds)):
@@ -137,31 +136,34 @@ def _visited(entrants: list[Entrant], terms: Terms, on_stage: OnStage) -> list[E
                 visits[path] = open_.enter_context(connection)
             return visits[path](terms.turn)
 
-        return in_rounds(entrants, measure, terms.rounds, on_stage)
+        # Who is alone is measured for the budgets, and has nobody to be compared with.
+        rounds = terms.rounds if len(entrants) > 1 else 1
+        return in_rounds(entrants, measure, rounds, on_stage)
 
 
 def in_rounds(
     entrants: list[Entrant], measure: Measure, rounds: int, on_stage: OnStage
 ) -> list[Entrant]:
     """Every entrant measured once in every round, until something disqualifies it."""
-    for number in range(1, rounds * _MAKE_UP + 1):
-        entrants = [_turn(entrant, measure, on_stage, number) for entrant in entrants]
-        left = [entrant.turns for entrant in entrants if not entrant.refusal]
-        believed = [turns for turns in zip(*left, strict=True) if all(t.valid for t in turns)]
-        if not left or len(believed) >= rounds:
-            break
-    return entrants
+    refusals: dict[int, str] = {}
 
+    def turn(which: int, number: int) -> Turn:
+        if which in refusals:
+            return None
+        entrant = entrants[which]
+        on_stage("measure", f"{entrant.candidate.recipe.label}, round {number}")
+        try:
+            return measure(entrant.built.path)
+        except _DISQUALIFIES as error:
+            refusals[which] = error.message
+            return None
 
-def _turn(entrant: Entrant, measure: Measure, on_stage: OnStage, number: int) -> Entrant:
-    if entrant.refusal:
-        return entrant
-    on_stage("measure", f"{entrant.candidate.recipe.label}, round {number}")
-    try:
-        turns = (*entrant.turns, measure(entrant.built.path))
-    except _DISQUALIFIES as error:
-        return structs.replace(entrant, refusal=error.message)
-    return structs.replace(entrant, turns=turns)
+    done = rounds_.measured([partial(turn, which) for which in range(len(entrants))], rounds)
+    turns = [tuple(filter(None, column)) for column in zip(*done, strict=True)]
+    return [
+        structs.replace(entrant, turns=turns[which], refusal=refusals.get(which, ""))
+        for which, entrant in enumerate(entrants)
+    ]
 
 
 def judged(entrants: list[Entrant], goal: Goal) -> list[Entrant]:
@@ -217,7 +219,7 @@ def _is_faster(one: Entrant, other: Entrant) -> bool:
 
 
 def _median_ms(*turns: BenchmarkResult) -> float:
-    return median(sample for turn in turns for sample in turn.samples_ns) / 1e6
+    return median_ns(*turns) / 1e6
 
 
 def _over(entrant: Entrant, goal: Goal) -> str:

@@ -173,6 +173,11 @@ def _wanted(manifest: Manifest) -> dict[str, str]:
 
 def _check_settings(manifest: Manifest, settings: Settings) -> None:
     if manifest.artifact.format is Format.COREML:
+        if settings.profile or settings.sustained_s is not None:
+            raise UsageError(
+                "--profile and --sustained are not for Core ML",
+                "Xcode's Instruments has a Core ML template that does both",
+            )
         return
     for option in ("compute_units", "attached"):
         if getattr(settings, option) is not None:

@@ -24,7 +24,7 @@ from edgekit.errors import (
     UsageError,
 )
 from edgekit.planning import Choice
-from edgekit.report import terminal
+from edgekit.report import measurements
 from tests import models
 from tests.apple import Mac
 from tests.sshd import Sshd, why_not
@@ -146,7 +146,7 @@ class TestOnTheMac:
         assert second.placement == Placement(compute_units="cpuAndGPU", operations=None)
         assert "does not tell which operation runs where" in terminal_text(second)
         assert "the firmware reports" not in (first.why_invalid or "")
-        assert second.why_invalid == "throttled: the firmware reports 0x2"
+        assert second.why_invalid == "throttled: the firmware reports 0x8 (the soft limit of heat)"
         assert len(mac.called("xcrun", "swift", "build")) == 2  # the build, and where it went
         assert list((tmp_path / "work" / "staging").iterdir()) == []  # nothing is left behind
 
@@ -291,7 +291,7 @@ def terminal_text(result: BenchmarkResult) -> str:
 
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(terminal.measured(as_json(result)))
+        console.print(measurements.measured(as_json(result)))
     return captured.get()
 
 

@@ -19,7 +19,7 @@ from edgekit.domain import (
     TensorSpec,
 )
 from edgekit.pipeline import Inspection
-from edgekit.report import layout, terminal
+from edgekit.report import layout, measurements, terminal
 
 NASTY = "conv[/x]\x1b]0;owned\x07"
 
@@ -113,7 +113,7 @@ def test_a_comparison_says_its_verdict_and_how_sure_it_is(verdict, more, says, c
     row = {"runtime": {"name": "litert", "version": "2.3"}, "latency_ms": {"p50": 1.0}}
     ratio = {"value": 0.9, "low": 0.88, "high": 0.92, "pairs": 16, "more_pairs": more}
     layout.show(
-        terminal.compared(
+        measurements.compared(
             {
                 "target": "local",
                 "verdict": verdict,

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from edgekit import resources
 from edgekit.benchmarking import events
+from edgekit.benchmarking.energy import beyond_idling
 from edgekit.benchmarking.validity import why_invalid
 from edgekit.bundle import Bundle
 from edgekit.devices.output import clean
@@ -21,9 +22,12 @@ from edgekit.domain import (
     Deployment,
     DeviceFacts,
     DeviceRuntimeFound,
+    Energy,
     GoldenResult,
     Placement,
     ProcessSamples,
+    Profile,
+    Sustained,
 )
 from edgekit.errors import (
     ConnectionLost,
@@ -35,11 +39,11 @@ from edgekit.errors import (
 )
 
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
-_ONCE: dict[type[events.Event], str] = {
-    events.Device: "_device",
-    events.Memory: "_memory",
-    events.Placement: "_placement",
-    events.Environment: "_environment",
+_PASSES: dict[str, type[events.Event]] = {
+    "memory": events.Memory,
+    "energy": events.Energy,
+    "profile": events.Profile,
+    "sustain": events.Sustained,
 }
 OnProgress = Callable[[str], None]
 
@@ -48,6 +52,8 @@ _SPARE_S = 900.0
 # The runner has to notice a hang first: it knows what hung, this side only that it took long.
 _GRACE_S = 30.0
 _SHOWN = 2000
+_NAME = 200
+_LONGEST_S = 24 * 3600.0
 # The runner's status when the signs of life stopped coming.
 _ABANDONED = 75
 _ERRORS: dict[str, type[DeviceError]] = {
@@ -70,6 +76,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         threads: CPU threads; ``None``: the recipe's, at most the device's cores.
         cpu_only: leave the accelerator alone.
         compute_units: what Core ML may use, one of ``COMPUTE_UNITS``; ``None``: the recipe's.
+        memory: measure peak memory, in a pass of its own; as with the next three.
+        energy: measure energy, where there is a sensor: some 20 s.
+        profile: time every operation, where the runtime can.
+        sustained_s: run for so long without a pause, at the end; ``None``: not at all.
         attached: the name or identifier of the iPhone attached to the Mac that is the target,
             or ``any``; ``None``: the Mac itself. Core ML only, too.
         deadline_s: for the whole visit; ``None``: a quarter of an hour beyond what the
@@ -85,14 +95,30 @@ class Settings(Struct, frozen=True, kw_only=True):
     cpu_only: bool = False
     compute_units: str | None = None
     attached: str | None = None
+    memory: bool = True
+    energy: bool = True
+    profile: bool = False
+    sustained_s: float | None = None
     deadline_s: float | None = None
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """What is done after the latency was measured, by the runner's names."""
+        asked = {
+            "memory": self.memory,
+            "energy": self.energy,
+            "profile": self.profile,
+            "sustain": self.sustained_s is not None,
+        }
+        return tuple(name for name, wanted in asked.items() if wanted)
 
     @property
     def limit_s(self) -> float:
         """The deadline in force."""
         if self.deadline_s is not None:
             return self.deadline_s
-        return _SPARE_S + 1.5 * self.processes * (self.seconds + self.warmup_seconds)
+        measuring_s = self.processes * (self.seconds + self.warmup_seconds)
+        return _SPARE_S + 1.5 * (measuring_s + (self.sustained_s or 0))
 
     def __post_init__(self) -> None:
         least = {"runs": 1, "seconds": 0, "warmup_runs": 0, "warmup_seconds": 0, "processes": 1}
@@ -100,6 +126,11 @@ class Settings(Struct, frozen=True, kw_only=True):
             # Written so that a NaN does not pass either.
             if not getattr(self, name) >= minimum:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected {minimum} or more")
+        if self.sustained_s is not None and not 0 < self.sustained_s <= _LONGEST_S:
+            raise UsageError(
+                f"a sustained run of {self.sustained_s / 60:g} minutes, expected more than 0 and "
+                f"at most {_LONGEST_S / 60:g}"
+            )
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads is {self.threads}, expected 1 or more")
         if self.compute_units is not None and self.compute_units not in COMPUTE_UNITS:
@@ -143,6 +174,7 @@ def benchmark(
         *(facts.python, posixpath.join(deployment.path, runner), "bench", deployment.path),
         *("--module", runtime.module, "--threads", str(threads)),
         *("--lock", posixpath.join(transport.workdir, "lock"), "--lock-wait", str(_LOCK_WAIT_S)),
+        *("--engines", posixpath.join(transport.workdir, "engines")),
         *_options(settings),
     ]
     visit = _Visit(deployment.target, settings, on_progress)
@@ -161,18 +193,28 @@ def _options(settings: Settings) -> list[str]:
         "--warmup-runs": settings.warmup_runs,
         "--warmup-seconds": settings.warmup_seconds,
         "--processes": settings.processes,
+        "--passes": ",".join(settings.passes),
         "--deadline": settings.limit_s,
     }
-    chosen = {"--compute-units": settings.compute_units, "--attached": settings.attached}
+    chosen = {
+        "--compute-units": settings.compute_units,
+        "--attached": settings.attached,
+        "--sustain-seconds": settings.sustained_s,
+    }
     given |= {name: value for name, value in chosen.items() if value is not None}
     options = [text for name, value in given.items() for text in (name, str(value))]
     return [*options, "--cpu"] if settings.cpu_only else options
 
 
-def _plain(event: events.Environment | events.Device) -> dict[str, Any]:
+def _plain(event: events.Event) -> dict[str, Any]:
     """What an event says, without the tag that names it."""
     plain: dict[str, Any] = msgspec.to_builtins(event)
     return {name: value for name, value in plain.items() if name != "event"}
+
+
+def _as[T](kind: type[T], event: events.Event | None) -> T | None:
+    """What an event says, as the domain has it; ``None`` where it was not said."""
+    return None if event is None else msgspec.convert(_plain(event), kind)
 
 
 def _measured(facts: DeviceFacts, device: events.Device | None) -> DeviceFacts:
@@ -184,10 +226,21 @@ def _measured(facts: DeviceFacts, device: events.Device | None) -> DeviceFacts:
     return msgspec.structs.replace(facts, **told, libc="", cpu_flags=(), fingerprint=who)
 
 
-def _placement(event: events.Placement | None) -> Placement | None:
-    if event is None:
+def _profile(event: events.Profile | None) -> Profile | None:
+    """The operations' names come from the model: bound and disarmed."""
+    found = _as(Profile, event)
+    if found is None:
         return None
-    return Placement(compute_units=event.compute_units, operations=event.operations)
+    cleaned = (
+        msgspec.structs.replace(
+            one,
+            name=clean(one.name, _NAME),
+            kind=clean(one.kind, _NAME),
+            where=clean(one.where, _NAME),
+        )
+        for one in found.operations
+    )
+    return msgspec.structs.replace(found, operations=tuple(cleaned))
 
 
 class _Visit:
@@ -197,12 +250,9 @@ class _Visit:
         self._target = target
         self._settings = settings
         self._on_progress = on_progress
-        self._device: events.Device | None = None
         self._golden: events.Golden | None = None
         self._processes: list[ProcessSamples] = []
-        self._memory: events.Memory | None = None
-        self._placement: events.Placement | None = None
-        self._environment: events.Environment | None = None
+        self._once: dict[type[Any], events.Event] = {}
         self._done = False
 
     def follow(self, lines: Iterable[str]) -> None:
@@ -213,7 +263,8 @@ class _Visit:
 
     def check_end(self, completed: Completed) -> None:
         """The runner said all it had to, and ended well."""
-        complete = self._memory and self._environment and self._done
+        wanted = {events.Environment, *(_PASSES[name] for name in self._settings.passes)}
+        complete = self._done and wanted <= self._once.keys()
         if complete and completed.ok and len(self._processes) == self._settings.processes:
             return
         if completed.exit_status == _ABANDONED:
@@ -228,11 +279,13 @@ class _Visit:
     def result(
         self, bundle: Bundle, deployment: Deployment, facts: DeviceFacts, threads: int
     ) -> BenchmarkResult:
-        if not (self._golden and self._memory and self._environment):
+        environment = self._said(events.Environment)
+        if not (self._golden and environment):
             raise self._odd("too little")
-        facts = _measured(facts, self._device)
+        facts = _measured(facts, self._said(events.Device))
         samples = [process.samples_ns for process in self._processes]
-        why = why_invalid(samples, self._environment, threads, facts.cores)
+        why = why_invalid(samples, environment, threads, facts.cores)
+        memory, energy = self._said(events.Memory), _as(Energy, self._said(events.Energy))
         return BenchmarkResult(
             bundle_sha256=bundle.sha256,
             artifact_sha256=bundle.manifest.artifact.sha256,
@@ -246,14 +299,22 @@ class _Visit:
                 sample_count=self._golden.sample_count,
             ),
             processes=tuple(self._processes),
-            peak_memory_bytes=self._memory.peak_memory_bytes,
-            energy_mj=None,
+            peak_memory_bytes=memory.peak_memory_bytes if memory else None,
+            energy_mj=beyond_idling(energy),
             pushed_bytes=deployment.pushed_bytes,
-            environment=_plain(self._environment),
+            environment=_plain(environment),
             valid=why is None,
             why_invalid=why,
-            placement=_placement(self._placement),
+            placement=_as(Placement, self._said(events.Placement)),
+            energy=energy,
+            profile=_profile(self._said(events.Profile)),
+            sustained=_as(Sustained, self._said(events.Sustained)),
         )
+
+    def _said[T: events.Event](self, kind: type[T]) -> T | None:
+        """What was said once, if it was."""
+        said = self._once.get(kind)
+        return said if isinstance(said, kind) else None
 
     def _take(self, event: events.Event) -> None:
         if isinstance(event, events.Error):
@@ -268,17 +329,10 @@ class _Visit:
             self._take_process(event)
         elif isinstance(event, events.Done):
             self._done = True
-        else:
-            self._keep(event)
-
-    def _keep(self, event: events.Event) -> None:
-        """What is said once."""
-        slot = _ONCE.get(type(event))
-        if slot is None or getattr(self, slot) is not None:
+        elif isinstance(event, events.Swept) or type(event) in self._once:
             raise self._odd("the same twice")
-        setattr(self, slot, event)
-        if isinstance(event, events.Memory):
-            self._on_progress("memory measured")
+        else:
+            self._once[type(event)] = event
 
     def _take_golden(self, event: events.Golden) -> None:
         if self._golden is not None:
@@ -312,6 +366,8 @@ class _Visit:
         """The typed error for what the runner reports."""
         kind = _ERRORS.get(event.kind, RunnerFailed)
         message = f"{self._target}: {clean(event.message, _SHOWN)}"
+        if event.kind == "usage":
+            return kind(message, "the bundle's runner is of another version: build the bundle anew")
         return kind(message, clean(event.hint, _SHOWN))
 
     def _odd(self, what: str) -> RunnerFailed:

@@ -21,8 +21,14 @@ _SHOWN = 120
 
 Nanoseconds = Annotated[int, Meta(ge=0, le=10**15)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
+MAX_OPERATIONS = 2000
+MAX_WINDOWS = 10_000
+
 Text = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 """Without control characters: it ends up on terminals and in reports."""
+
+
+Counts = Annotated[dict[Text, Annotated[int, Meta(ge=0)]], Meta(max_length=16)]
 
 
 class _Event(Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -97,7 +103,47 @@ class Placement(_Event, tag="placement", frozen=True, kw_only=True):
     """
 
     compute_units: Text
-    operations: Annotated[dict[Text, Annotated[int, Meta(ge=0)]], Meta(max_length=16)] | None
+    operations: Counts | None
+    partitions: Counts | None = None
+
+
+class PowerSeen(Struct, frozen=True, kw_only=True):
+    """What a sensor saw for a while."""
+
+    seconds: Annotated[float, Meta(gt=0, le=1e6)]
+    watts: Annotated[float, Meta(ge=0, le=1e5)]
+    deviation_w: Annotated[float, Meta(ge=0, le=1e5)]
+    readings: Annotated[int, Meta(ge=1)]
+
+
+class Energy(_Event, tag="energy", frozen=True, kw_only=True):
+    """The energy pass ended; without a sensor it tells why, and nothing else."""
+
+    why: Text = ""
+    source: Text = ""
+    rail: Text = ""
+    resolution_w: Annotated[float, Meta(ge=0)] = 0.0
+    estimate: bool = False
+    idle: PowerSeen | None = None
+    busy: PowerSeen | None = None
+    runs: Annotated[int, Meta(ge=0)] = 0
+
+
+class OperationTime(Struct, frozen=True, kw_only=True):
+    """One operation of the graph; what a runtime calls it is not clean yet."""
+
+    name: str
+    kind: str
+    where: str
+    median_ns: Nanoseconds
+
+
+class Profile(_Event, tag="profile", frozen=True, kw_only=True):
+    """The profile pass ended; where the runtime has no profile it tells why, and nothing else."""
+
+    why: Text = ""
+    runs: Annotated[int, Meta(ge=0)] = 0
+    operations: Annotated[tuple[OperationTime, ...], Meta(max_length=MAX_OPERATIONS)] = ()
 
 
 class Swept(_Event, tag="swept", frozen=True, kw_only=True):
@@ -114,16 +160,43 @@ class Swept(_Event, tag="swept", frozen=True, kw_only=True):
     error: str | None = None
 
 
-class State(Struct, frozen=True, kw_only=True):
-    """What decided the device's speed at one moment; ``None``: it does not tell."""
+class Heat(Struct, frozen=True, kw_only=True):
+    """What changes while a device runs hot; ``None``: it does not tell."""
 
-    load_average: float | None = None
-    governor: Text | None = None
     frequency_khz: float | None = None
     frequency_cap_khz: float | None = None
     temperature_celsius: float | None = None
-    throttle_count: int | None = None
     throttle_bits: Text | None = None
+
+
+class State(Heat, frozen=True, kw_only=True):
+    """What decided the device's speed at one moment; ``None``: it does not tell.
+
+    Attributes:
+        power_mode: a Jetson's; ``clocks_locked``: whether they may not change there.
+    """
+
+    load_average: float | None = None
+    governor: Text | None = None
+    throttle_count: int | None = None
+    power_mode: Text | None = None
+    clocks_locked: bool | None = None
+    gpu_frequency_cap_khz: float | None = None
+
+
+class SustainedWindow(Heat, frozen=True, kw_only=True):
+    """A stretch of a long run."""
+
+    at_s: Annotated[float, Meta(ge=0)]
+    runs: Annotated[int, Meta(ge=1)]
+    median_ns: Annotated[int, Meta(ge=1, le=10**15)]
+
+
+class Sustained(_Event, tag="sustained", frozen=True, kw_only=True):
+    """The sustained pass ended."""
+
+    before: Heat
+    windows: Annotated[tuple[SustainedWindow, ...], Meta(min_length=1, max_length=MAX_WINDOWS)]
 
 
 class Environment(_Event, tag="environment", frozen=True, kw_only=True):
@@ -153,7 +226,10 @@ class Error(_Event, tag="error", frozen=True, kw_only=True):
     hint: str = ""
 
 
-Event = Phase | Device | Golden | Process | Memory | Placement | Swept | Environment | Done | Error
+Measured = Memory | Energy | Profile | Sustained | Placement | Environment
+"""What is told once, after the golden vectors."""
+
+Event = Phase | Device | Golden | Process | Measured | Swept | Done | Error
 _DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 

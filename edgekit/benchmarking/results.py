@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from edgekit.benchmarking import energy, sustained
 from edgekit.benchmarking.statistics import figures
 from edgekit.domain import BenchmarkResult
 from edgekit.errors import InputError
@@ -21,9 +22,12 @@ def as_json(result: BenchmarkResult) -> dict[str, Any]:
     The loads and first inferences are the median over the processes.
     """
     latency = figures([process.samples_ns for process in result.processes])
+    long = sustained.figures(result.sustained) if result.sustained else None
     return {
         **msgspec.to_builtins(result),
         "latency_ms": msgspec.to_builtins(latency),
+        "energy_figures": msgspec.to_builtins(energy.figures(result.energy)),
+        "sustained_ms": msgspec.to_builtins(long),
         "throughput_per_s": 1e3 / latency.mean if latency.mean else None,
         "first_load_ms": median(p.first_load_ns for p in result.processes) / 1e6,
         "first_inference_ms": median(p.first_inference_ns for p in result.processes) / 1e6,

@@ -31,10 +31,12 @@ def why_invalid(
 
 def _throttled(processes: Sequence[Sequence[int]], environment: Environment) -> str | None:
     before, after = environment.before, environment.after
-    if after.throttle_bits and int_or_zero(after.throttle_bits):
-        return f"throttled: the firmware reports {after.throttle_bits}"
+    if events := throttle_events(before.throttle_bits, after.throttle_bits):
+        return f"throttled: {events}"
     if (after.throttle_count or 0) > (before.throttle_count or 0):
         return "throttled: the processor counted thermal events during the measurement"
+    if before.power_mode != after.power_mode:
+        return f"throttled: the power mode changed from {before.power_mode} to {after.power_mode}"
     if before.frequency_cap_khz and (after.frequency_cap_khz or 0) < before.frequency_cap_khz:
         return "throttled: the clock's upper limit fell during the measurement"
     slower = slowdown(processes)
@@ -66,6 +68,30 @@ def _busy(environment: Environment, threads: int, cores: int) -> str | None:
         f"busy: other processes kept {others:.1f} of {cores} cores at work, "
         f"the benchmark needed {threads}"
     )
+
+
+_NOW = {0: "under-voltage", 1: "the clock is capped", 2: "throttled", 3: "the soft limit of heat"}
+_STICKY = 16
+"""From this bit on the same has happened since the device was started."""
+
+
+def throttle_events(before: str | None, after: str | None) -> str | None:
+    """What the firmware of a Raspberry Pi reports of a while; ``None``: nothing.
+
+    raspberrypi.com/documentation/computers/os.html#vcgencmd, ``get_throttled``: bits 0 to 3 are of
+    this moment, bits 16 to 19 of all the time since the start. A sticky bit that was set before
+    is of an earlier event.
+
+    Args:
+        before: the bits as the firmware writes them (``0x50000``); what is no number is none.
+        after: likewise.
+    """
+    was, now = int_or_zero(before or ""), int_or_zero(after or "")
+    seen = (now | now >> _STICKY & ~(was >> _STICKY)) & 0xF
+    if not seen:
+        return None
+    told = ", ".join(name for bit, name in _NOW.items() if seen >> bit & 1)
+    return f"the firmware reports {after} ({told})"
 
 
 def int_or_zero(text: str) -> int:

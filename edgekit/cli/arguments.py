@@ -295,6 +295,16 @@ def _bench(command: Parser) -> None:
         "--deadline", type=float, metavar="S", help="for all of it (15 minutes more than asked for)"
     )
     how.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
+    how.add_argument(
+        "--sustained", type=float, metavar="MINUTES",
+        help="then run for so long without a pause: what it settles at, beside the first minute",
+    )  # fmt: skip
+    how.add_argument(
+        "--profile", action="store_true", help="what each operation takes (ONNX Runtime)"
+    )
+    how.add_argument(
+        "--no-energy", action="store_true", help="spare the 20 s that a power sensor is read for"
+    )
     apple = command.add_argument_group("Core ML, on a Mac with Xcode")
     apple.add_argument("--compute-units", choices=COMPUTE_UNITS, help="(the recipe's)")
     apple.add_argument(
@@ -313,6 +323,9 @@ def _compare(command: Parser) -> None:
     _target(command)
     command.add_argument(
         "--pairs", type=int, default=16, help="how often both are measured, 8 at least (16)"
+    )
+    command.add_argument(
+        "--seconds", type=float, default=0.5, help="of measuring, at least, in each turn (0.5)"
     )
 
 

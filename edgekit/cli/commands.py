@@ -16,7 +16,7 @@ from edgekit.cli.shapes import shapes
 from edgekit.domain import BenchmarkResult, DeviceProfile, Format, Goal, Prefer
 from edgekit.errors import DataError, InputError, UsageError
 from edgekit.planning import Choice
-from edgekit.report import documents, fleet_tables, terminal
+from edgekit.report import documents, fleet_tables, measurements, terminal
 from edgekit.toolchain import environments
 from edgekit.toolchain.environments import Installer
 
@@ -171,7 +171,7 @@ def bench(arguments: Namespace) -> Output:
         with stages() as on_stage:
             result = work(arguments.bundle, on, on_stage=on_stage)
         document = benchmarking.as_json(result) | saved(result, arguments.output)
-        return document, partial(terminal.measured, document)
+        return document, partial(measurements.measured, document)
     rows = fleets.each(arguments, work, benchmarking.as_json)
     if arguments.output:
         rows = fleets.saved(rows, arguments.output, saved)
@@ -190,6 +190,9 @@ def measuring(arguments: Namespace) -> Callable[..., BenchmarkResult]:
         cpu_only=arguments.cpu,
         compute_units=arguments.compute_units,
         attached=arguments.attached,
+        energy=not arguments.no_energy,
+        profile=arguments.profile,
+        sustained_s=None if arguments.sustained is None else 60 * arguments.sustained,
         deadline_s=arguments.deadline,
     )
     return partial(
@@ -223,11 +226,12 @@ def compare(arguments: Namespace) -> Output:
             *bundles,
             arguments.on,
             pairs=arguments.pairs,
+            turn=msgspec.structs.replace(comparison.TURN, seconds=arguments.seconds),
             accept_new=arguments.accept_new,
             on_stage=on_stage,
         )
     document = documents.compared(*bundles, found)
-    return document, partial(terminal.compared, document)
+    return document, partial(measurements.compared, document)
 
 
 def toolchain(arguments: Namespace) -> Output:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import paramiko
 from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_CHANNEL_REQUEST
-from paramiko.sftp import CMD_EXTENDED, SFTPError
+from paramiko.sftp import CMD_EXTENDED, CMD_STATUS, SFTPError
 
 from edgekit.devices.command import Command, check_argv, run
 from edgekit.devices.host_files import opened
@@ -37,6 +37,9 @@ _READ_BYTES = 65_536
 WINDOW_BYTES = 2 * 1024 * 1024
 """OpenSSH's window: as much is under way, unanswered, at most. A cut push sends no more again."""
 
+# More writes than the window holds. At 100 paramiko would wait for the answers of all of them,
+# and the line be idle for a round trip; so only the oldest is waited for.
+_UNANSWERED = 96
 _READ_AHEAD = 64
 _MAX_LISTING = 100_000
 _REMOVE = '[ -L "$1" ] || [ ! -e "$1" ] || chmod -R u+w "$1"; rm -rf "$1"'
@@ -363,7 +366,7 @@ def _as_broken_pipe() -> Iterator[None]:
 
 
 def _send(file: BinaryIO, out: Any, progress: Progress | None) -> None:
-    """Write all of ``file``, not waiting for answers, and check every one in the end."""
+    """Write all of ``file``, waiting for the oldest answers only; every one is checked."""
     out.set_pipelined(True)
     chunk = file.read(_WRITE_BYTES)
     while chunk:
@@ -371,6 +374,10 @@ def _send(file: BinaryIO, out: Any, progress: Progress | None) -> None:
         # paramiko drops what it was told of earlier writes, unless the last one waits for it.
         out.set_pipelined(bool(following))
         out.write(chunk)
+        while len(out._reqs) > _UNANSWERED:
+            answer, _ = out.sftp._read_response(out._reqs.popleft())
+            if answer != CMD_STATUS:
+                raise SFTPError("a write was answered by something else than a status")
         if progress:
             progress(len(chunk))
         chunk = following

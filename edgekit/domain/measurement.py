@@ -89,15 +89,88 @@ class ProcessSamples(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Placement(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a runtime that chooses among processors means to run the artifact.
+    """Where a runtime that chooses among processors runs the artifact, or means to.
 
     Attributes:
         compute_units: what it may choose from.
         operations: how many run on each processor; ``None``: the system does not tell.
+        partitions: into how many stretches each of them cuts the graph, where that is known.
     """
 
     compute_units: str
     operations: dict[str, int] | None
+    partitions: dict[str, int] | None = None
+
+
+class PowerSeen(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a sensor saw for a while: mean watts, and how much its readings differ from it."""
+
+    seconds: float
+    watts: float
+    deviation_w: float
+    readings: int
+
+
+class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What inferences took beyond idling; without a sensor ``why`` says so, and the rest is empty.
+
+    Attributes:
+        source: ``ina3221``, ``tegrastats``, ``pmic`` or ``rapl``; ``rail``: what it sees.
+        resolution_w: the smallest step that it tells.
+        estimate: it does not see all that the device takes.
+        idle: the model loaded, nothing running; ``busy``: one inference after another.
+        runs: inferences meanwhile.
+    """
+
+    why: str = ""
+    source: str = ""
+    rail: str = ""
+    resolution_w: float = 0.0
+    estimate: bool = False
+    idle: PowerSeen | None = None
+    busy: PowerSeen | None = None
+    runs: int = 0
+
+
+class Heat(Struct, frozen=True, kw_only=True):
+    """What changes while a device runs hot; ``None``: it does not tell."""
+
+    frequency_khz: float | None = None
+    frequency_cap_khz: float | None = None
+    temperature_celsius: float | None = None
+    throttle_bits: str | None = None
+
+
+class SustainedWindow(Heat, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A stretch of a long run: when it began, and the median of its runs."""
+
+    at_s: float
+    runs: int
+    median_ns: int
+
+
+class Sustained(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A long run without a pause, window by window."""
+
+    before: Heat
+    windows: tuple[SustainedWindow, ...]
+
+
+class OperationTime(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one operation of the graph takes, as the runtime names it, and where it runs."""
+
+    name: str
+    kind: str
+    where: str
+    median_ns: int
+
+
+class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The operations in the order of execution; empty, and ``why``, where a runtime has none."""
+
+    why: str = ""
+    runs: int = 0
+    operations: tuple[OperationTime, ...] = ()
 
 
 class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -107,8 +180,11 @@ class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         processes: raw samples, a process each.
         peak_memory_bytes: ``VmHWM`` of a process that only loads and runs; ``None``
             where the system does not tell.
-        energy_mj: per inference; ``None`` without a sensor.
-        placement: ``None`` where the recipe alone decides.
+        energy_mj: per inference, beyond idling; ``None`` without a sensor, or where idling takes
+            as much.
+        placement: where the operations run.
+        energy: how ``energy_mj`` was measured; ``None``, as ``profile`` and ``sustained``: nobody
+            asked.
         valid: whether the figures may be believed; ``why_invalid`` says why not.
     """
 
@@ -127,6 +203,9 @@ class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     valid: bool
     why_invalid: str | None
     placement: Placement | None = None
+    energy: Energy | None = None
+    profile: Profile | None = None
+    sustained: Sustained | None = None
 
     @property
     def samples_ns(self) -> tuple[int, ...]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from edgekit.domain import (
@@ -357,81 +354,6 @@ def pushed(deployment: Deployment) -> RenderableType:
         f"{deployment.target}: {size(deployment.pushed_bytes)} pushed in "
         f"{deployment.elapsed_s:.1f} s, verified there: {deployment.path}"
     )
-
-
-def compared(document: Mapping[str, Any]) -> RenderableType:
-    """A comparison: both medians, the ratio with its interval, the verdict in words."""
-    table = Table("bundle", "runtime", "median", box=box.SIMPLE, title=document["target"])
-    for row in document["rows"]:
-        runtime, median = row["runtime"], milliseconds(row["latency_ms"]["p50"])
-        table.add_row(row["bundle"], f"{runtime['name']} {runtime['version']}", median)
-    return Group(table, *(Text(printable(line)) for line in _verdict(document)))
-
-
-_SAID = {
-    "faster": "{second} is faster",
-    "slower": "{second} is slower",
-    "same": "there is no difference that matters",
-    "inconclusive": "undecided",
-}
-
-
-def _verdict(document: Mapping[str, Any]) -> Iterator[str]:
-    ratio, second = document["ratio"], document["rows"][1]["bundle"]
-    yield (
-        f"{_SAID[document['verdict']].format(second=second)}: it takes {ratio['value']:.3f} of the "
-        f"other's time (99 %: {ratio['low']:.3f} to {ratio['high']:.3f}, {ratio['pairs']} pairs)"
-    )
-    more = ratio["more_pairs"]
-    if document["verdict"] == "inconclusive":
-        about = f"about {more} more pairs" if more else "more than a thousand more pairs"
-        yield f"{about} would decide (`--pairs`)"
-    yield from (f"disturbed: {why}" for why in document["doubts"])
-
-
-def measured(document: Mapping[str, Any]) -> RenderableType:
-    """A benchmark: the figures, how sure they are, and where they were taken."""
-    latency, device_ = document["latency_ms"], document["device"]
-    low, high = latency["interval_p50"]
-    runtime, golden = document["runtime"], document["golden"]
-    table = new_table("", document["target"], header=False)
-    machine, threads = device_["machine"], document["threads"]
-    table.add_row("device", f"{device_['cpu_model']}, {device_['cores']} cores, {machine}")
-    table.add_row("runtime", f"{runtime['name']} {runtime['version']}, threads {threads}")
-    if document["placement"] is not None:
-        table.add_row("compute units", _placement(document["placement"]))
-    off, vectors = golden["max_error"], golden["sample_count"]
-    table.add_row("golden", f"{vectors} vectors agree, off by {off:.3g}")
-    table.add_row(
-        "median",
-        f"{milliseconds(latency['p50'])} (95 %: {low:.3g} to {high:.3g}, n {latency['n']})",
-    )
-    p99 = latency["p99"]
-    tail = milliseconds(p99) if p99 is not None else f"not given: {latency['p99_why']}"
-    table.add_row("p90, p99", f"{milliseconds(latency['p90'])}, {tail}")
-    table.add_row("throughput", f"{document['throughput_per_s']:.4g} per second")
-    table.add_row("first load", milliseconds(document["first_load_ms"]))
-    table.add_row("first run", milliseconds(document["first_inference_ms"]))
-    peak = document["peak_memory_bytes"]
-    table.add_row("peak memory", size(peak) if peak else "not told by this system")
-    energy = document["energy_mj"]
-    table.add_row("energy", f"{energy:.3g} mJ" if energy is not None else "no sensor was read")
-    if latency["unstable"]:
-        table.add_row("unstable", "the standard deviation passes 10 % of the mean")
-    if not document["valid"]:
-        table.add_row(Text("INVALID", style="bold red"), document["why_invalid"])
-    if "error" in document:
-        table.add_row(Text("NOT SAVED", style="bold red"), document["error"]["message"])
-    return table
-
-
-def _placement(placement: Mapping[str, Any]) -> str:
-    """What a runtime may choose from, and how many operations it means to run on each."""
-    operations = placement["operations"]
-    if operations is None:
-        return f"{placement['compute_units']}; this system does not tell which operation runs where"
-    counts = (f"{n} on {unit.replace('_', ' ')}" for unit, n in operations.items() if n)
-    return f"{placement['compute_units']}; operations: {', '.join(counts) or 'none'}"
 
 
 def tools(rows: Iterable[tuple[str, str, str, str]]) -> RenderableType:

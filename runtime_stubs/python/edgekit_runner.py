@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import array
 import contextlib
+import ctypes
 import fcntl
 import functools
 import gc
@@ -23,22 +24,26 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import math
 import os
 import platform
+import re
 import resource
 import select
 import selectors
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple
 
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 1 << 20
@@ -46,6 +51,11 @@ MAX_CHILD_BYTES = 32 << 20  # what a child may say: a million samples take some 
 MAX_SAMPLES = 1_000_000  # per process: a model this fast has been measured well enough
 STDERR_TAIL_BYTES = 2048
 MEMORY_RUNS = 3
+PROFILE_RUNS = 10
+PROFILE_SECONDS = 1.0
+PROFILED = 2000  # a file's operations: what is beyond is summed up by its kind anyhow
+SUSTAINED_WINDOWS = 60
+SUSTAINED_WINDOW_S = 10.0  # at most: a minute is seen in six points or more
 VISITS_A_ROUND = 4
 COUNTED = 1000
 CALM = 1.06
@@ -63,6 +73,8 @@ RUNTIMES = {
 LITERT_MODULES = ("ai_edge_litert", "tflite_runtime", "tensorflow")
 # Operators that keep a state from one run to the next, where a sample must not meet another.
 REMEMBERING = ("LSTM", "RNN", "SVDF", "VAR_HANDLE")
+TENSORRT = "TensorrtExecutionProvider"
+DELEGATED = "DELEGATE"  # how LiteRT's interpreter names a node that a delegate has taken
 INTERPRETERS = {"tensorflow": "tensorflow.lite.python.interpreter"}
 DELEGATE_LIBRARIES = {
     "edgetpu": ("libedgetpu.so.1", "libedgetpu.1.dylib"),
@@ -330,6 +342,9 @@ def missing_delegate(delegate: str, why: str) -> Failure:
 
 
 class OnnxRuntime:
+    engines: Path | None = None
+    """Where engines that TensorRT builds on this device are kept; None: nowhere."""
+
     def __init__(self, modules: Sequence[str], threads: int, delegate: str | None) -> None:
         self.identity, self._module = import_first(modules or ["onnxruntime"], str)
         self._threads, self._delegate = threads, delegate
@@ -337,16 +352,35 @@ class OnnxRuntime:
         if delegate and delegate not in available:
             raise missing_delegate(delegate, f"this onnxruntime has {', '.join(available)}")
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, trace: Path | None = None) -> None:
+        """Open a session; with ``trace`` it writes down, in that folder, what each node did."""
         options = self._module.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        providers = [self._delegate] if self._delegate else []
-        providers.append("CPUExecutionProvider")
-        self._session = self._module.InferenceSession(str(path), options, providers=providers)
+        if trace:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(trace / "onnxruntime")
+        delegate: list[Any] = [self._delegate] if self._delegate else []
+        with contextlib.ExitStack() as building:
+            if self.engines and self._delegate == TENSORRT:
+                folder = self._engine_folder(path)
+                delegate = [(TENSORRT, tensorrt_options(folder))]
+                if not list(folder.glob("*.engine")):
+                    options.log_severity_level = 0  # what the builder says is told at this level
+                    building.enter_context(stderr_to(folder / "build.log"))
+            self._session = self._module.InferenceSession(
+                str(path), options, providers=[*delegate, "CPUExecutionProvider"]
+            )
         # onnxruntime falls back to the CPU without an error when a provider does not start.
         if self._delegate and self._delegate not in self._session.get_providers():
             raise missing_delegate(self._delegate, "it is installed but did not start")
+
+    def _engine_folder(self, path: Path) -> Path:
+        """An engine is for one model, one version of each library, and this device."""
+        versions = f"onnxruntime-{self.identity['version']}-tensorrt-{tensorrt_version()}"
+        folder = (self.engines or Path()) / versions / digest(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def details(self) -> list[list[Event]]:
         sides = self._session.get_inputs(), self._session.get_outputs()
@@ -355,6 +389,92 @@ class OnnxRuntime:
     def step(self, samples: Sequence[Any]) -> Step:
         inputs, outputs = [[detail["name"] for detail in side] for side in self.details()]
         return functools.partial(self._session.run, outputs, dict(zip(inputs, samples)))
+
+    def traced(self) -> list[Node]:
+        """Every node that ran since the session was opened with a trace, in order."""
+        text = Path(self._session.end_profiling()).read_text(encoding="utf-8")
+        return onnx_nodes(json.loads(text))
+
+    def placement(self) -> Event:
+        """Nodes as they ran, after fusion: a stretch that a provider compiled counts as one."""
+        where = [node.where for node in one_run(self.traced())]
+        return placed(", ".join(self._session.get_providers()), where)
+
+
+def tensorrt_options(folder: Path) -> Event:
+    """onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html, "Configurations"."""
+    return {
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(folder),
+    }
+
+
+def tensorrt_version() -> str:
+    """TensorRT's version as its library tells it: NvInfer.h, ``getInferLibVersion``."""
+    for name in ("libnvinfer.so", "libnvinfer.so.10", "libnvinfer.so.8"):
+        with contextlib.suppress(OSError, AttributeError):
+            return str(ctypes.CDLL(name).getInferLibVersion())
+    return version_of("tensorrt") or "unknown"
+
+
+@contextlib.contextmanager
+def stderr_to(path: Path) -> Iterator[None]:
+    """Whatever libraries write to standard error meanwhile goes into a file."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+class Node(NamedTuple):
+    """One operation of the graph as it ran once."""
+
+    name: str
+    kind: str
+    where: str
+    took_ns: int
+
+
+def onnx_nodes(trace: Sequence[Event]) -> list[Node]:
+    """What ONNX Runtime's profile says of nodes: Chrome's trace format, times in microseconds.
+
+    onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html. Older versions tell of
+    each node three times (``_fence_before``, ``_kernel_time``, ``_fence_after``).
+    """
+    suffix = "_kernel_time"
+    return [
+        Node(
+            one["name"][: -len(suffix)],
+            one["args"].get("op_name", "?"),
+            one["args"].get("provider", "?"),
+            int(one["dur"]) * 1000,
+        )
+        for one in trace
+        if one.get("cat") == "Node" and one.get("name", "").endswith(suffix)
+    ]
+
+
+def one_run(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes of the first run: up to where the first one comes again."""
+    first = [i for i, node in enumerate(nodes) if node.name == nodes[0].name]
+    return list(nodes[: first[1]] if len(first) > 1 else nodes)
+
+
+def placed(choices: str, where: Sequence[str]) -> Event:
+    """How many operations run where, and in how many stretches, in the order of execution."""
+    starts = [place for i, place in enumerate(where) if i == 0 or where[i - 1] != place]
+    return {
+        "compute_units": choices,
+        "operations": {place: where.count(place) for place in sorted(set(where))},
+        "partitions": {place: starts.count(place) for place in sorted(set(where))},
+    }
 
 
 def onnx_detail(value: Any) -> Event:
@@ -373,7 +493,7 @@ class LiteRt:
 
     def __init__(self, modules: Sequence[str], threads: int, delegate: str | None) -> None:
         self.identity, self._module = import_first(modules or LITERT_MODULES, interpreter_module)
-        self._threads = threads
+        self._threads, self._delegate = threads, delegate
         self._delegates = [self._load_delegate(delegate)] if delegate else None
 
     def _load_delegate(self, delegate: str) -> Any:
@@ -385,7 +505,8 @@ class LiteRt:
                 reasons.append(first_words(error))
         raise missing_delegate(delegate, "; ".join(reasons) or "the runner does not know it")
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, trace: Path | None = None) -> None:  # noqa: ARG002
+        """Open an interpreter; its Python interface has no way to time single operations."""
         self._interpreter = self._module.Interpreter(
             model_path=str(path),
             num_threads=self._threads,
@@ -413,6 +534,25 @@ class LiteRt:
 
         return step
 
+    def placement(self) -> Event:
+        """The operations that a delegate took, and those that it left to the built-in kernels.
+
+        The interpreter lists the nodes of the model and behind them one for each stretch that a
+        delegate took: what lies between such a node's inputs and its outputs went into it. A
+        delegate does not tell its name; XNNPACK is applied where none is asked for.
+        """
+        nodes = self._interpreter._get_ops_details()
+        taken = [node for node in nodes if node["op_name"] == DELEGATED]
+        plain = [node for node in nodes if node["op_name"] != DELEGATED]
+        inside = [len(between(plain, node["inputs"], node["outputs"])) for node in taken]
+        delegate = self._delegate or "xnnpack"
+        counts = {delegate: sum(inside), "builtin": len(plain) - sum(inside)}
+        return {
+            "compute_units": f"{delegate}, builtin",
+            "operations": counts,
+            "partitions": {delegate: len(taken)},
+        }
+
     @functools.cached_property
     def _tensors(self) -> list[list[tuple[str, Event]]]:
         """Names and details, by the default signature's own names and order if it has one."""
@@ -435,6 +575,20 @@ class LiteRt:
         if odd:
             self._interpreter.allocate_tensors()
             del self._tensors
+
+
+def between(nodes: Sequence[Event], inputs: Iterable[int], outputs: Iterable[int]) -> set[int]:
+    """The nodes that outputs depend on, up to the inputs: by their places in the list."""
+    makers = {int(tensor): i for i, node in enumerate(nodes) for tensor in node["outputs"]}
+    known, wanted, found = set(map(int, inputs)), [int(tensor) for tensor in outputs], set()
+    while wanted:
+        tensor = wanted.pop()
+        if tensor in known or tensor not in makers:
+            continue
+        known.add(tensor)
+        found.add(makers[tensor])
+        wanted += [int(one) for one in nodes[makers[tensor]]["inputs"]]
+    return found
 
 
 def interpreter_module(name: str) -> str:
@@ -460,11 +614,11 @@ def litert_detail(name: str, tensor: Event) -> Event:
 ADAPTERS: dict[str, Any] = {"onnxruntime": OnnxRuntime, "litert": LiteRt}
 
 
-def load(runtime: Any, path: Path) -> None:
+def load(runtime: Any, path: Path, trace: Path | None = None) -> None:
     if not path.is_file():
         raise Failure("model", f"no such model: {path}")
     try:
-        runtime.load(path)
+        runtime.load(path, trace)
     except Failure:
         raise
     except Exception as error:
@@ -601,14 +755,17 @@ def check_inputs(details: Sequence[Event], inputs: Sequence[Samples]) -> None:
 class Visit:
     """A bundle's artifact in this process: what every part does before its own work."""
 
-    def __init__(self, emit: Events, arguments: argparse.Namespace) -> None:
+    def __init__(
+        self, emit: Events, arguments: argparse.Namespace, trace: Path | None = None
+    ) -> None:
         self._emit, self.bundle = emit, arguments.bundle
         self.manifest = read_manifest(arguments.bundle)
         self.artifact = self.manifest["artifact"]
         self.phase("importing the runtime")
         self.runtime = self._imported(arguments)
         self.phase("loading the model")
-        self.load_ns = elapsed_ns(lambda: load(self.runtime, self.bundle / self.artifact["path"]))
+        model = self.bundle / self.artifact["path"]
+        self.load_ns = elapsed_ns(lambda: load(self.runtime, model, trace))
 
     def _imported(self, arguments: argparse.Namespace) -> Any:
         kind = self.artifact["format"]
@@ -617,7 +774,9 @@ class Visit:
         modules = [arguments.module] if arguments.module else list(self.manifest["runtimes"])
         threads = arguments.threads or self.manifest["recipe"]["threads"]
         delegate = None if arguments.cpu else self.manifest["delegate"]
-        return ADAPTERS[kind](modules, threads, delegate)
+        runtime = ADAPTERS[kind](modules, threads, delegate)
+        runtime.engines = arguments.engines
+        return runtime
 
     def phase(self, name: str) -> None:
         """Tell the supervisor what comes next, in case it is the last thing done."""
@@ -655,8 +814,12 @@ def elapsed_ns(action: Callable[[], Any]) -> int:
 
 
 def golden(emit: Events, arguments: argparse.Namespace) -> None:
-    """Compare this device's outputs with the bundle's."""
-    visit = Visit(emit, arguments)
+    """Compare this device's outputs with the bundle's, and see what ran where."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as trace:
+        compare(emit, Visit(emit, arguments, Path(trace)))
+
+
+def compare(emit: Events, visit: Visit) -> None:
     visit.phase("running the golden inputs")
     order = visit.order("outputs")
     bindings = [visit.artifact["outputs"][i] for i in order]
@@ -669,7 +832,8 @@ def golden(emit: Events, arguments: argparse.Namespace) -> None:
     vectors = visit.manifest["golden"]
     names = [binding["artifact"]["name"] for binding in bindings]
     verdict = judged(names, errors, [vectors["tolerances"][i] for i in order])
-    emit({**verdict, "sample_count": vectors["sample_count"], "runtime": visit.runtime.identity})
+    told = {"sample_count": vectors["sample_count"], "runtime": visit.runtime.identity}
+    emit({**verdict, **told, "placement": visit.runtime.placement()})
 
 
 def largest_error(got: Any, wanted: Any, quantization: Event | None) -> float:
@@ -760,6 +924,81 @@ def memory(emit: Events, arguments: argparse.Namespace) -> None:
     for _ in range(MEMORY_RUNS):
         step()
     emit({"event": "memory", "peak_memory_bytes": kib_field("/proc/self/status", "VmHWM")})
+
+
+def profile(emit: Events, arguments: argparse.Namespace) -> None:
+    """What each operation takes, where the runtime tells: in a process of its own, for it slows."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as trace:
+        visit = Visit(emit, arguments, Path(trace))
+        if not hasattr(visit.runtime, "traced"):
+            why = "the Python interface of {name} has no profile of single operations"
+            emit({"event": "profile", "why": why.format(**visit.runtime.identity)})
+            return
+        step = visit.first_step()
+        visit.phase("profiling")
+        step()
+        runs = len(timed(step, PROFILE_RUNS, PROFILE_SECONDS))
+        nodes = visit.runtime.traced()
+    first = len(one_run(nodes))  # the first inference is not the steady state
+    emit({"event": "profile", "runs": runs, "operations": by_operation(nodes[first:])})
+
+
+def by_operation(nodes: Sequence[Node]) -> list[Event]:
+    """Each operation with the median of its times, in the order of execution."""
+    taken: Dict[Node, list[int]] = {}
+    for node in nodes:
+        taken.setdefault(node._replace(took_ns=0), []).append(node.took_ns)
+    return [
+        {"name": node.name, "kind": node.kind, "where": node.where, "median_ns": middle(times)}
+        for node, times in list(taken.items())[:PROFILED]
+    ]
+
+
+def middle(values: Iterable[int]) -> int:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
+
+
+def sustain(emit: Events, arguments: argparse.Namespace) -> None:
+    """Run without a pause: how fast it is, window by window, and what the sensors say meanwhile."""
+    visit = Visit(emit, arguments)
+    step = visit.first_step()
+    step()
+    gc.collect()
+    gc.disable()
+    visit.phase("running for long")
+    window_s = min(SUSTAINED_WINDOW_S, arguments.sustain_seconds / SUSTAINED_WINDOWS)
+    windows: list[Event] = []
+    before, started = heat(), time.monotonic()
+    while not windows or time.monotonic() - started < arguments.sustain_seconds:
+        at_s = time.monotonic() - started
+        taken = timed(step, 1, window_s)
+        told = {"at_s": round(at_s, 3), "runs": len(taken), "median_ns": middle(taken)}
+        windows.append({**told, **heat()})
+    emit({"event": "sustained", "before": before, "windows": windows})
+
+
+def energy(emit: Events, arguments: argparse.Namespace) -> None:
+    """What an inference takes beyond idling, of the best sensor there is."""
+    meter, why = best_meter()
+    if meter is None:
+        emit({"event": "energy", "why": why})
+        return
+    seconds = max(LEAST_ENERGY_S, arguments.energy_seconds)
+    with contextlib.closing(meter):
+        visit = Visit(emit, arguments)
+        step = visit.first_step()
+        step()
+        gc.disable()
+        visit.phase("idling, to know what that takes")
+        idle, _ = metered(meter, lambda: time.sleep(seconds))
+        visit.phase("running, to know what that takes")
+        busy, runs = metered(meter, lambda: len(timed(step, 1, seconds)))
+    if idle is None or busy is None:
+        emit({"event": "energy", "why": f"the sensor ({meter.source}) gave too few readings"})
+        return
+    told = {name: getattr(meter, name) for name in ("source", "rail", "resolution_w", "estimate")}
+    emit({"event": "energy", **told, "idle": idle, "busy": busy, "runs": runs})
 
 
 def sweep(emit: Events, arguments: argparse.Namespace) -> None:
@@ -868,7 +1107,15 @@ def peak(emit: Events, arguments: argparse.Namespace) -> None:
     emit({"event": "memory", "before_bytes": before, "peak_memory_bytes": after})
 
 
-PARTS = {"golden": golden, "measure": measure, "memory": memory}
+PARTS: dict[str, Any] = {
+    "golden": golden,
+    "measure": measure,
+    "memory": memory,
+    "energy": energy,
+    "profile": profile,
+    "sustain": sustain,
+}
+PASSES = ("memory", "energy", "profile", "sustain")  # in this order: what heats comes last
 
 
 def child(emit: Events, arguments: argparse.Namespace) -> None:
@@ -893,13 +1140,17 @@ def supervise(emit: Events, arguments: argparse.Namespace, parts: Parts) -> None
         for said in parts.prepare():
             emit(said)
         compared = parts.run("golden")
+        placement = compared.pop("placement", None)
         emit(compared)
         check_golden(compared)
+        if placement:
+            emit({"event": "placement", **placement})
         before, usage = state(), Usage()
         for _ in range(arguments.processes):
             emit(parts.run("measure"))
         after, others = {**state(), **parts.state()}, usage.by_others()
         for part in parts.last:
+            emit({"event": "phase", "name": f"the {part} pass"})
             emit(parts.run(part))
     seen = {"before": before, "after": after, "background_cores": others, **clocks()}
     emit({"event": "environment", **seen})
@@ -963,13 +1214,12 @@ def try_lock(file: int) -> bool:
 class Parts:
     """Runs the parts one after another and outlives whatever happens to them."""
 
-    last: Sequence[str] = ("memory",)  # after the measuring processes
-
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._options = [str(arguments.bundle)] + (["--cpu"] if arguments.cpu else [])
-        for name in ("runs", "seconds", "warmup_runs", "warmup_seconds", "threads", "module"):
+        for name in OPTIONS_OF_A_PART:
             if getattr(arguments, name) is not None:
                 self._options += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+        self.last = [part for part in PASSES if part in arguments.passes.split(",")]
         self._deadline = time.monotonic() + arguments.deadline
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -1087,19 +1337,59 @@ class Report:
 
 # ------------------------------------------------------------------------ environment
 
+CPUS = "sys/devices/system/cpu"
+
 
 def state() -> Event:
     """What decides how fast this device is right now; None where it does not tell."""
-    cpus = "sys/devices/system/cpu"
+    return {
+        **heat(),
+        "load_average": os.getloadavg()[0],
+        "governor": read_text(f"/{CPUS}/cpu0/cpufreq/scaling_governor").strip() or None,
+        "throttle_count": sum(numbers(f"{CPUS}/cpu*/thermal_throttle/*_count")),
+        "power_mode": power_mode(output_of("nvpmodel", "-q")),
+        **jetson_clocks(output_of("jetson_clocks", "--show")),
+    }
+
+
+def heat() -> Event:
+    """What changes while it runs hot, and is quickly read."""
     celsius = [value / 1000 for value in numbers("sys/class/thermal/thermal_zone*/temp")]
     return {
-        "load_average": os.getloadavg()[0],
-        "governor": read_text(f"/{cpus}/cpu0/cpufreq/scaling_governor").strip() or None,
-        "frequency_khz": highest(numbers(f"{cpus}/cpu*/cpufreq/scaling_cur_freq")),
-        "frequency_cap_khz": highest(numbers(f"{cpus}/cpu*/cpufreq/scaling_max_freq")),
+        "frequency_khz": highest(numbers(f"{CPUS}/cpu*/cpufreq/scaling_cur_freq")),
+        "frequency_cap_khz": highest(numbers(f"{CPUS}/cpu*/cpufreq/scaling_max_freq")),
         "temperature_celsius": highest(celsius),
-        "throttle_count": sum(numbers(f"{cpus}/cpu*/thermal_throttle/*_count")),
         "throttle_bits": output_of("vcgencmd", "get_throttled").partition("=")[2] or None,
+    }
+
+
+def power_mode(said: str) -> str | None:
+    """A Jetson's power mode of what ``nvpmodel -q`` says, ``15W (2)``; None of anything else.
+
+    Jetson Linux Developer Guide, "Platform Power and Performance", "nvpmodel": a line
+    ``NV Power Mode: NAME``, then one with the mode's number. With ``--verbose`` the name comes
+    behind other words, and other lines follow.
+    """
+    found = re.search(r"NV Power Mode:[ \t]*(\S+)\s*?(?:\n[ \t]*(\d+)[ \t]*(?:\n|$)|$)", said, re.M)
+    if not found:
+        return None
+    name, number = found.groups()
+    return f"{name} ({number})" if number else name
+
+
+def jetson_clocks(said: str) -> Event:
+    """A Jetson's clocks of what ``jetson_clocks --show`` says; it tells only the superuser.
+
+    Jetson Linux Developer Guide, "Maximizing Jetson Performance": a line for each core and one
+    for the GPU, ``MinFreq=`` and ``MaxFreq=`` in kHz (of the GPU in Hz). The clocks are locked
+    when both are the same for whatever is online.
+    """
+    cores = re.findall(r"cpu\d+:.*?Online=1.*?MinFreq=(\d+) MaxFreq=(\d+)", said)
+    gpu = re.findall(r"GPU MinFreq=(\d+) MaxFreq=(\d+)", said)
+    ranges = cores + gpu
+    return {
+        "clocks_locked": all(low == high for low, high in ranges) if ranges else None,
+        "gpu_frequency_cap_khz": int(gpu[0][1]) / 1000 if gpu else None,
     }
 
 
@@ -1147,6 +1437,269 @@ def system_busy_s() -> float | None:
 def own_busy_s() -> float:
     both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+# ----------------------------------------------------------------------------- energy
+#
+# A meter has a ``source``, the ``rail`` that it sees, the smallest step that it tells
+# (``resolution_w``), how often it is worth reading (``period_s``; 0: to read is to wait), and
+# whether it is an ``estimate``. ``reading`` gives the time in seconds and the joules up to then.
+
+Reading = Tuple[float, float]
+LEAST_ENERGY_S = 10.0
+LEAST_READINGS = 5
+FAILED_PERIOD_S = 0.1
+LATE_S = 2.0  # a tool that writes ten lines a second has nothing to say
+# The rails that feed a whole module, by the names that boards give them; where there is none,
+# all are added up.
+WHOLE_MODULE = ("VDD_IN", "POM_5V_IN")
+ESTIMATES = ("pmic",)  # what it does not see is not little
+HWMON, POWERCAP = "sys/class/hwmon", "sys/class/powercap"
+OLD_INA3221 = "sys/bus/i2c/drivers/ina3221x"
+
+
+class Gauge:
+    """A sensor of watts: ``read`` gives them, or None when it cannot."""
+
+    resolution_w = 0.001  # milliwatts, or milliamperes of few volts
+
+    def __init__(
+        self,
+        source: str,
+        rails: Iterable[str],
+        read: Callable[[], float | None],
+        period_s: float,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.source, self.rail, self.period_s = source, " + ".join(rails), period_s
+        self.estimate = source in ESTIMATES
+        self.close, self._read = close, read
+        self._last: Reading | None = None
+        self._joules = 0.0
+
+    def reading(self) -> Reading | None:
+        watts, now = self._read(), time.monotonic()
+        if watts is None:
+            return None
+        if self._last is not None:
+            before, had = self._last
+            self._joules += (now - before) * (watts + had) / 2  # the trapezoid rule
+        self._last = now, watts
+        return now, self._joules
+
+
+class Rapl:
+    """The processor's own count of joules, which starts again from zero at its end.
+
+    docs.kernel.org/power/powercap/powercap.html: ``energy_uj`` counts microjoules up to
+    ``max_energy_range_uj``; zones ``intel-rapl:N`` are packages.
+    """
+
+    source, estimate, period_s = "rapl", False, 0.5
+
+    def __init__(self, zones: Sequence[Path]) -> None:
+        self._zones = zones
+        self._ends = [whole(zone / "max_energy_range_uj") or 2**32 for zone in zones]
+        self._last = [whole(zone / "energy_uj") for zone in zones]
+        self._joules = 0.0
+        self.rail = " + ".join(read_text(str(zone / "name")).strip() for zone in zones)
+        self.resolution_w = 1e-6 / self.period_s
+
+    def reading(self) -> Reading | None:
+        now = [whole(zone / "energy_uj") for zone in self._zones]
+        for before, after, end in zip(self._last, now, self._ends):
+            if before is None or after is None:
+                return None
+            # It is read far more often than it wraps, which takes many minutes.
+            self._joules += ((after - before) if after >= before else after + end - before) / 1e6
+        self._last = now
+        return time.monotonic(), self._joules
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def whole(path: Path) -> int | None:
+    """A whole number in a file of the kernel's; None where there is none to read."""
+    text = read_text(str(path)).strip()
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def tegrastats_watts(line: str) -> dict[str, float]:
+    """The rails of one line of ``tegrastats``, in watts.
+
+    Jetson Linux Developer Guide, "tegrastats Utility", "Reported Statistics": ``NAME X/Y`` or,
+    in newer releases, ``NAME XmW/YmW``, the present and the average milliwatts.
+    """
+    found = re.findall(r"(?<!\S)([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?=\s|$)", line)
+    return {name: int(now) / 1000 for name, now, _ in found if name not in ("RAM", "SWAP", "IRAM")}
+
+
+def pmic_watts(said: str) -> dict[str, float]:
+    """The rails of ``vcgencmd pmic_read_adc`` (Raspberry Pi 5) that tell volts and amperes.
+
+    raspberrypi.com/documentation/computers/os.html#vcgencmd: ``NAME_A current(N)=XA`` and
+    ``NAME_V volt(N)=XV``. EXT5V, the whole board's, has no current: what USB and the HATs take
+    is in none of them.
+    """
+    found = re.findall(r"(\w+)_([AV]) (?:current|volt)\(\d+\)=(\d+\.?\d*)[AV]\b", said)
+    values = {(name, unit): float(value) for name, unit, value in found}
+    return {
+        name: values[name, "V"] * amperes
+        for (name, unit), amperes in values.items()
+        if unit == "A" and (name, "V") in values
+    }
+
+
+def whole_module(rails: Dict[str, Any]) -> Dict[str, Any]:
+    """The rail that feeds all the others, where a board has it; else all of them."""
+    for name in WHOLE_MODULE:
+        if name in rails:
+            return {name: rails[name]}
+    return rails
+
+
+def ina3221_rails(root: Path) -> Dict[str, Callable[[], float | None]]:
+    """The rails of a board's INA3221 monitors: name -> watts.
+
+    docs.kernel.org/hwmon/ina3221.html: ``inN_label``, ``inN_input`` in mV and ``currN_input`` in
+    mA for N of 1 to 3. Jetson Linux up to 32 has a driver of its own: ``rail_name_N``, and
+    ``in_powerN_input`` in mW. What is not connected is called ``NC``.
+    """
+    rails: Dict[str, Callable[[], float | None]] = {}
+    for name in sorted(root.glob(f"{HWMON}/hwmon*/name")):
+        for n in "123" if read_text(str(name)).strip() == "ina3221" else "":
+            label = read_text(str(name.parent / f"in{n}_label")).strip()
+            factors = name.parent / f"in{n}_input", name.parent / f"curr{n}_input"
+            rails[label] = functools.partial(product, factors, 1e-6)
+    for path in sorted(root.glob(f"{OLD_INA3221}/*/iio:device*/rail_name_*")):
+        power = path.with_name(f"in_power{path.name[-1]}_input")
+        rails[read_text(str(path)).strip()] = functools.partial(product, (power,), 1e-3)
+    return {
+        name: read for name, read in rails.items() if name not in ("", "NC") and read() is not None
+    }
+
+
+def product(paths: Sequence[Path], unit: float) -> float | None:
+    values = [whole(path) for path in paths]
+    return None if None in values else math.prod(value or 0 for value in values) * unit
+
+
+def ina3221(root: Path) -> Gauge | None:
+    rails = whole_module(ina3221_rails(root))
+    return (
+        Gauge("ina3221", rails, lambda: added(r() for r in rails.values()), 0.05) if rails else None
+    )
+
+
+def tegrastats(_root: Path) -> Gauge | None:
+    """Watts of a line of ``tegrastats``, which writes one each tenth of a second."""
+    tool = shutil.which("tegrastats")
+    if tool is None:
+        return None
+    argv, pipe = [tool, "--interval", "100"], subprocess.PIPE
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, bufsize=0)
+    lines: Any = process.stdout
+
+    def line() -> Dict[str, float]:
+        """The next line; those that came while nobody read are of then, and not of now."""
+        while select.select([lines], [], [], 0)[0] and lines.readline():
+            pass
+        said = lines.readline() if select.select([lines], [], [], LATE_S)[0] else b""
+        return tegrastats_watts(said.decode("utf-8", "replace"))
+
+    def close() -> None:
+        process.kill()
+        process.communicate()
+
+    rails = list(whole_module(line()))
+    if not rails:
+        close()
+        return None
+    return Gauge("tegrastats", rails, lambda: added(map(line().get, rails)), 0.0, close)
+
+
+def pmic(_root: Path) -> Gauge | None:
+    """Watts of a Raspberry Pi 5's rails, each reading a process of its own."""
+
+    def now() -> Dict[str, float]:
+        return pmic_watts(output_of("vcgencmd", "pmic_read_adc"))
+
+    rails = list(now())
+    return Gauge("pmic", rails, lambda: added(map(now().get, rails)), 0.25) if rails else None
+
+
+def rapl(root: Path) -> Rapl | None:
+    zones = rapl_packages(root)
+    known = zones and all(whole(zone / "energy_uj") is not None for zone in zones)
+    return Rapl(zones) if known else None
+
+
+def rapl_packages(root: Path) -> list[Path]:
+    """The zone of the whole platform, else those of processors; inner ones have two colons."""
+    zones = sorted(root.glob(f"{POWERCAP}/intel-rapl:*"))
+    outer = [zone for zone in zones if zone.name.count(":") == 1]
+    platform_ = [zone for zone in outer if read_text(str(zone / "name")).strip() == "psys"]
+    return platform_ or outer
+
+
+METERS = (ina3221, tegrastats, pmic, rapl)  # the nearest to the whole device first
+
+
+def best_meter(root: Path = Path("/")) -> tuple[Any, str]:
+    """The best sensor there is, ready to be read; or None, and why there is none."""
+    for make in METERS:
+        meter = make(root)
+        if meter is not None:
+            return meter, ""
+    if rapl_packages(root):
+        return None, "the processor counts its joules, but tells them to the superuser only"
+    return None, "there is no sensor"
+
+
+def added(watts: Iterable[float | None]) -> float | None:
+    values = list(watts)
+    return None if None in values else sum(value or 0.0 for value in values)
+
+
+def metered(meter: Any, action: Callable[[], Any]) -> tuple[Event | None, Any]:
+    """What something takes in watts, read in a thread beside it; and what it returns."""
+    readings, ended = [meter.reading()], threading.Event()
+
+    def read() -> None:
+        while not ended.wait(meter.period_s if readings[-1] else FAILED_PERIOD_S):
+            readings.append(meter.reading())
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        done = action()
+    finally:
+        ended.set()
+        thread.join()
+    readings.append(meter.reading())
+    return averaged([reading for reading in readings if reading is not None]), done
+
+
+def averaged(readings: Sequence[Reading]) -> Event | None:
+    """The mean watts over all of the time, and how much they changed from reading to reading.
+
+    None: too few readings to tell.
+    """
+    steps = [
+        (joules - before) / (at - begun)
+        for (begun, before), (at, joules) in zip(readings, itertools.islice(readings, 1, None))
+        if at > begun
+    ]
+    if len(steps) < LEAST_READINGS:
+        return None
+    (begun, before), (ended, joules) = readings[0], readings[-1]
+    return {
+        "seconds": round(ended - begun, 3),
+        "watts": (joules - before) / (ended - begun),
+        "deviation_w": statistics.stdev(steps),
+        "readings": len(readings),
+    }
 
 
 # ----------------------------------------------------------------------- command line
@@ -1219,6 +1772,16 @@ def add_bench_arguments(to: Parser) -> None:
     to.add_argument("--threads", type=int, help="the recipe's when not given")
     to.add_argument("--module", help="the Python module to take the runtime from")
     to.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
+    to.add_argument("--energy-seconds", type=float, default=LEAST_ENERGY_S, help="10 at least")
+    to.add_argument("--engines", type=Path, help="where engines built on this device are kept")
+    to.add_argument("--sustain-seconds", type=float, default=600.0)
+    to.add_argument("--passes", default="memory", help=f"some of {','.join(PASSES)}")
+
+
+OPTIONS_OF_A_PART = (
+    *("runs", "seconds", "warmup_runs", "warmup_seconds", "threads", "module"),
+    *("energy_seconds", "sustain_seconds", "engines"),
+)
 
 
 def main(argv: list[str] | None = None, parser: Callable[[], Parser] = parser) -> int:

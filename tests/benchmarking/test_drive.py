@@ -70,6 +70,30 @@ class TestHere:
         assert measured(local, deployed).threads == 2
         assert measured(local, deployed, msgspec.structs.replace(QUICK, threads=1)).threads == 1
 
+    def test_every_pass_is_kept_and_survives_the_file(
+        self, local: Transport, tmp_path: Path
+    ) -> None:
+        asked = msgspec.structs.replace(QUICK, profile=True, sustained_s=0.3)
+        result = measured(local, deploy(tmp_path), asked)
+        assert result.placement
+        assert result.placement.operations == {"CPUExecutionProvider": 2}
+        assert result.profile
+        assert [one.kind for one in result.profile.operations] == ["MatMul", "Relu"]
+        assert result.sustained
+        assert len(result.sustained.windows) > 1
+        assert result.energy
+        save(result, tmp_path / "result.json")
+        assert load(tmp_path / "result.json") == result
+        document = as_json(result)
+        assert document["sustained_ms"]["first"] > 0
+        assert (document["energy_figures"] is None) == bool(result.energy.why)
+
+    def test_what_nobody_asked_for_is_not_done(self, local: Transport, tmp_path: Path) -> None:
+        bare = msgspec.structs.replace(QUICK, memory=False, energy=False)
+        result = measured(local, deploy(tmp_path), bare)
+        assert (result.peak_memory_bytes, result.energy, result.profile) == (None, None, None)
+        assert as_json(result)["sustained_ms"] is None
+
     def test_progress_is_told(self, local: Transport, tmp_path: Path) -> None:
         said: list[str] = []
         made = deploy(tmp_path)
@@ -132,7 +156,16 @@ def test_what_is_no_result_is_not_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"runs": 0}, {"processes": 0}, {"seconds": -1.0}, {"seconds": float("nan")}, {"threads": 0}],
+    [
+        {"sustained_s": 0.0},
+        {"sustained_s": 1e9},
+        {"sustained_s": float("nan")},
+        {"runs": 0},
+        {"processes": 0},
+        {"seconds": -1.0},
+        {"seconds": float("nan")},
+        {"threads": 0},
+    ],
 )
 def test_settings_without_sense_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
@@ -180,9 +213,10 @@ def process(samples: Sequence[int] = (1000,) * 20) -> str:
 
 
 MEMORY = line("memory", peak_memory_bytes=1)
+ENERGY = line("energy", why="there is no sensor")
 ENVIRONMENT = line("environment", before={}, after={})
 DONE = line("done")
-GOOD = (golden(), process(), process(), MEMORY, ENVIRONMENT, DONE)
+GOOD = (golden(), process(), process(), MEMORY, ENERGY, ENVIRONMENT, DONE)
 
 
 class TestWhatADeviceMaySay:
@@ -223,12 +257,43 @@ class TestWhatADeviceMaySay:
             golden(worst_output="\x1b[2J"),
             line("environment", before={"governor": "\x1b]0;title\x07"}, after={}),
             line("memory", peak_memory_bytes=-1),
+            line("energy", source="\x1b[2J"),
+            line(
+                "energy",
+                source="rapl",
+                idle={"seconds": 0, "watts": 1, "deviation_w": 0, "readings": 9},
+            ),
+            line("sustained", before={}, windows=[]),
+            line("sustained", before={}, windows=[{"at_s": 0, "runs": 1, "median_ns": 0}]),
+            line("profile", operations=[{"name": "a", "kind": "b", "where": "c", "median_ns": -1}]),
+            line("placement", compute_units="\x07", operations=None),
         ],
     )
     def test_an_odd_line_is_refused(self, deployed: Deployed, odd: str) -> None:
         with pytest.raises(RunnerFailed) as caught:
             measured(Scripted([golden(), odd, *GOOD[1:]]), deployed)
         assert "\x1b" not in str(caught.value)
+
+    def test_energy_is_beyond_idling(self, deployed: Deployed) -> None:
+        idle = {"seconds": 10, "watts": 2.0, "deviation_w": 0.1, "readings": 100}
+        seen = line(
+            "energy", source="rapl", rail="package-0", resolution_w=1e-6, runs=500,
+            idle=idle, busy={**idle, "watts": 5.0},
+        )  # fmt: skip
+        result = measured(Scripted([*GOOD[:4], seen, *GOOD[5:]]), deployed)
+        assert result.energy_mj == pytest.approx(60)
+        assert as_json(result)["energy_figures"]["idle_watts"] == 2
+
+    def test_names_of_operations_are_disarmed(self, deployed: Deployed) -> None:
+        """They come from the model, which comes from anywhere."""
+        asked = msgspec.structs.replace(QUICK, profile=True)
+        odd = {"name": "a\x1b[31mb" + "x" * 900, "kind": "c\n", "where": "d", "median_ns": 1}
+        said = [*GOOD[:5], line("profile", runs=3, operations=[odd]), *GOOD[5:]]
+        result = measured(Scripted(said), deployed, asked)
+        assert result.profile
+        (one,) = result.profile.operations
+        assert "\x1b" not in one.name
+        assert len(one.name) < 300
 
     def test_figures_after_a_failed_comparison_are_not_looked_at(self, deployed: Deployed) -> None:
         failed = golden(passed=False, max_error=None, worst_error=None)
@@ -256,6 +321,12 @@ class TestWhatADeviceMaySay:
         assert type(caught.value) is expected
         assert caught.value.message == "local: it fell over"
         assert caught.value.hint == "get up"
+
+    def test_a_runner_of_another_version_is_named(self, deployed: Deployed) -> None:
+        error = line("error", kind="usage", message="unrecognized arguments: --new", hint="usage:")
+        with pytest.raises(RunnerFailed, match="--new") as caught:
+            measured(Scripted([error]), deployed)
+        assert "build the bundle anew" in caught.value.hint
 
     @pytest.mark.parametrize(
         ("end", "said"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgekit.benchmarking.events import Environment, State
-from edgekit.benchmarking.validity import slowdown, why_invalid
+from edgekit.benchmarking.validity import slowdown, throttle_events, why_invalid
 
 STEADY = [(1000,) * 30, (1010,) * 30]
 SLOWING = [(1000,) * 30, (1500,) * 30]
@@ -29,6 +29,10 @@ def test_a_calm_device_is_believed() -> None:
     ("before", "after"),
     [
         ({}, {"throttle_bits": "0x50000"}),
+        ({"throttle_bits": "0x0"}, {"throttle_bits": "0x40000"}),
+        ({"throttle_bits": "0x10000"}, {"throttle_bits": "0x50000"}),
+        ({"throttle_bits": "0x50005"}, {"throttle_bits": "0x50005"}),
+        ({"power_mode": "MAXN (0)"}, {"power_mode": "15W (2)"}),
         ({"throttle_count": 3}, {"throttle_count": 4}),
         ({"frequency_cap_khz": 2_400_000}, {"frequency_cap_khz": 1_500_000}),
     ],
@@ -43,6 +47,8 @@ def test_what_the_system_reports(before: dict[str, Any], after: dict[str, Any]) 
     ("before", "after"),
     [
         ({}, {"throttle_bits": "0x0"}),
+        ({"throttle_bits": "0x50000"}, {"throttle_bits": "0x50000"}),
+        ({"power_mode": "MAXN (0)"}, {"power_mode": "MAXN (0)"}),
         ({}, {"throttle_bits": "VCHI initialization failed"}),
         ({"throttle_count": 3}, {"throttle_count": 3}),
         ({"frequency_cap_khz": 2_400_000}, {"frequency_cap_khz": 2_400_000}),
@@ -77,6 +83,24 @@ def test_others_are_in_the_way_when_they_leave_too_few_cores(
     why = why_invalid(STEADY, environment(others=others), threads, cores)
     assert (why is None) is believed
     assert believed or (why or "").startswith("busy: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("0x0", "0x1", "the firmware reports 0x1 (under-voltage)"),
+        ("0x0", "0x50000", "the firmware reports 0x50000 (under-voltage, throttled)"),
+        ("0x10000", "0x50000", "the firmware reports 0x50000 (throttled)"),
+        ("0x80000", "0x80008", "the firmware reports 0x80008 (the soft limit of heat)"),
+        ("0xf0000", "0xf0000", None),
+        (None, "0x0", None),
+        (None, None, None),
+        ("0x0", "error=1", None),
+    ],
+)
+def test_what_a_raspberry_pi_says(before: str | None, after: str | None, told: str | None) -> None:
+    """Sticky bits tell of earlier events, too: only those that are new count."""
+    assert throttle_events(before, after) == told
 
 
 def test_slowdown_compares_thirds() -> None:

@@ -177,8 +177,27 @@ def test_push_and_bench_here(edgekit: Edgekit, digits_bundle: Path, tmp_path: Pa
     assert document["first_load_ms"] > 0
     assert document["first_inference_ms"] > 0
     assert document["bundle_sha256"] == pushed["bundle_sha256"]
-    assert document["energy_mj"] is None
+    assert document["energy"]["source"] or document["energy_mj"] is None
     assert json.loads(result.read_text())["latency_ms"] == document["latency_ms"]
+
+
+def test_bench_takes_its_time_and_looks_inside(
+    edgekit: Edgekit, digits_bundle: Path, tmp_path: Path
+) -> None:
+    on = ("--on", f"local:{tmp_path / 'device'}", "--no-energy")
+    narrow = ("--runs", 5, "--seconds", 0.01, "--processes", 1)
+    long = ("--sustained", 0.005, "--profile")
+    document = edgekit("bench", digits_bundle, *on, *narrow, *long, "--json").json
+    assert document["energy"] is None
+    found = document["sustained_ms"]
+    assert found["minutes"] == pytest.approx(0.005, rel=0.5)
+    assert found["slowdown"] == pytest.approx(found["settled"] / found["first"])
+    assert sum(document["placement"]["operations"].values()) > 0
+    said = edgekit("bench", digits_bundle, *on, *narrow, *long).stdout
+    assert "The long run" in said
+    assert "operation" in said
+    forever = edgekit("bench", digits_bundle, *on, "--sustained", "-1", "--json")
+    assert (forever.code, forever.error["kind"]) == (2, "usage")
 
 
 def test_compare_says_which_is_faster(edgekit: Edgekit, tmp_path: Path) -> None:
@@ -187,7 +206,7 @@ def test_compare_says_which_is_faster(edgekit: Edgekit, tmp_path: Path) -> None:
     for out, depth in ((quick, 1), (slow, 8)):
         onnx.save(_chain(depth), tmp_path / "chain.onnx")
         assert edgekit("build", tmp_path / "chain.onnx", *narrow, "-o", out).code == 0
-    here = ("--on", f"local:{tmp_path / 'device'}", "--pairs", "8")
+    here = ("--on", f"local:{tmp_path / 'device'}", "--pairs", "8", "--seconds", "0.05")
     found = edgekit("compare", quick, slow, *here, "--json").json
     assert found["verdict"] == "slower"
     assert found["ratio"]["low"] > 1.01
@@ -206,7 +225,7 @@ def _chain(depth: int) -> onnx.ModelProto:
         for one, other in pairwise(names)
     ]
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32, 48, 48])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32, 16, 16])
         for name in (names[0], names[-1])
     ]
     graph = helper.make_graph(

@@ -78,7 +78,14 @@ def parsed(stdout: bytes) -> list[Event]:
 
 
 def kinds(events: list[Event]) -> list[str]:
-    return [event["event"] for event in events]
+    """What was said in which order, but for what is only about to happen."""
+    return [event["event"] for event in events if event["event"] != "phase"]
+
+
+def only(events: list[Event], kind: str) -> Event:
+    """The one event of a kind."""
+    (found,) = [event for event in events if event["event"] == kind]
+    return found
 
 
 def processes_of(bundle: Path) -> list[int]:

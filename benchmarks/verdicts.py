@@ -1,0 +1,140 @@
+"""Do the verdicts hold? Equal bundles compared, two 5 % apart, and one measured again and again.
+
+Goals: two equal artifacts are never called different; one that is 5 % slower by construction
+(21 equal convolutions for 20) is found in nine of ten comparisons; repeated benches of one bundle
+stay within 3 % of their median, or say that they are not to be believed. The three take turns,
+so that whatever the machine does meanwhile is done to all of them.
+
+    python benchmarks/verdicts.py [--tries 20] [--pairs 16] [--seconds 0.5] [--benches 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+from _common import Goal, edgekit, finish
+from onnx import TensorProto, helper, numpy_helper
+
+DEPTH = 20
+MISSED = 0.1
+WITHIN = 0.03
+SIDE, CHANNELS = 24, 32
+
+
+def main() -> int:
+    """Measure, print, and say by the status whether the goals hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tries", type=int, default=20, help="comparisons of each kind")
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
+    parser.add_argument("--benches", type=int, default=10)
+    asked = parser.parse_args()
+    equal, apart, benches = [], [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        here, turns = (
+            f"local:{folder}/device",
+            (f"--pairs={asked.pairs}", f"--seconds={asked.seconds}"),
+        )
+        one, slower = (built(folder, depth) for depth in (DEPTH, DEPTH + 1))
+        same = folder / "same.edgekit"
+        shutil.copyfile(one, same)
+        for number in range(max(asked.tries, asked.benches)):
+            if number < asked.tries:
+                equal.append(edgekit("compare", one, same, "--on", here, *turns))
+                apart.append(edgekit("compare", one, slower, "--on", here, *turns))
+            if number < asked.benches:
+                benches.append(edgekit("bench", one, "--on", here, "--no-energy"))
+    figures = {
+        "tries": asked.tries,
+        "pairs": asked.pairs,
+        "seconds": asked.seconds,
+        "equal": verdicts(equal),
+        "five_percent": verdicts(apart),
+        "benches": repeated(benches),
+    }
+    return finish("verdicts", figures, goals(figures, asked.tries))
+
+
+def goals(figures: dict[str, Any], tries: int) -> list[Goal]:
+    """What must not happen, and how often it did."""
+    equal, apart = figures["equal"]["verdicts"], figures["five_percent"]["verdicts"]
+    return [
+        Goal("equal, called different", equal.get("faster", 0) + equal.get("slower", 0), 0),
+        Goal("5 % slower, not found", tries - apart.get("slower", 0), MISSED * tries),
+        Goal(
+            "5 % slower, called faster or the same",
+            apart.get("faster", 0) + apart.get("same", 0),
+            0,
+        ),
+        Goal("benches off by 3 % that claim to be right", figures["benches"]["off_and_trusted"], 0),
+    ]
+
+
+def verdicts(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """How often each verdict, and what each comparison saw."""
+    return {
+        "verdicts": dict(Counter(one["verdict"] for one in found)),
+        "ratios": [
+            [round(one["ratio"][name], 4) for name in ("low", "value", "high")] for one in found
+        ],
+        "more_pairs_would_decide": [
+            one["ratio"]["more_pairs"] for one in found if one["verdict"] == "inconclusive"
+        ],
+        "disturbed": sum(bool(one["doubts"]) for one in found),
+    }
+
+
+def repeated(benches: list[dict[str, Any]]) -> dict[str, Any]:
+    """How far each bench's median is from that of all, and which say they are not to be trusted."""
+    medians = [one["latency_ms"]["p50"] for one in benches]
+    middle = median(medians)
+    off = [value / middle - 1 for value in medians]
+    doubted = [one["latency_ms"]["unstable"] or not one["valid"] for one in benches]
+    return {
+        "off": [round(value, 4) for value in off],
+        "marked": doubted,
+        "off_and_trusted": sum(
+            abs(value) > WITHIN and not doubt for value, doubt in zip(off, doubted, strict=True)
+        ),
+    }
+
+
+def built(folder: Path, depth: int) -> Path:
+    """A bundle of so many equal convolutions, one after another."""
+    model, bundle = folder / f"{depth}.onnx", folder / f"{depth}.edgekit"
+    onnx.save(chain(depth), model)
+    words = ("--device", "generic-x86-64", "--format", "onnxruntime", "--precision", "float32")
+    edgekit("build", model, *words, "--threads", "1", "-o", bundle)
+    return bundle
+
+
+def chain(depth: int) -> onnx.ModelProto:
+    """Equal convolutions: each one more costs as much as each one before."""
+    weight = np.random.default_rng(0).normal(0, 0.05, (CHANNELS, CHANNELS, 3, 3))
+    names = [f"t{number}" for number in range(depth + 1)]
+    nodes = [
+        helper.make_node("Conv", [one, "w"], [other], pads=[1] * 4)
+        for one, other in pairwise(names)
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, CHANNELS, SIDE, SIDE])
+        for name in (names[0], names[-1])
+    ]
+    initializer = numpy_helper.from_array(weight.astype(np.float32), "w")
+    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], [initializer])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
