@@ -22,6 +22,7 @@ PRECISIONS = (
 FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 REPORTS = ("text", "junit", "github", "markdown")
+_WHERE = "local[:/folder], or [open]ssh://[user@]host[:port][/folder]"
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 
@@ -404,8 +405,7 @@ def _target(
         "--on",
         default=default,
         metavar="TARGET",
-        help=f"{purpose}local[:/folder] or ssh://[user@]host[:port][/folder]"
-        + (f" ({default})" if default else ""),
+        help=purpose + _WHERE + (f" ({default})" if default else ""),
     )
     command.add_argument(
         "--accept-new", action="store_true", help="record the key of a host seen for the first time"
@@ -416,8 +416,7 @@ def _targets(command: Parser) -> None:
     """One target, or many."""
     command.add_argument(
         "--on", action="append", metavar="TARGET",
-        help="local[:/folder] or ssh://[user@]host[:port][/folder] (local); may be given several "
-        "times",
+        help=f"{_WHERE} (local); may be given several times",
     )  # fmt: skip
     command.add_argument(
         "--accept-new", action="store_true", help="record the key of a host seen for the first time"

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import paramiko
 from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_CHANNEL_REQUEST
@@ -23,7 +23,6 @@ from paramiko.sftp import CMD_EXTENDED, SFTPError
 from edgekit.devices.command import Command, check_argv, run
 from edgekit.devices.host_files import opened
 from edgekit.devices.output import clean
-from edgekit.devices.ssh_connection import UNRESPONSIVE_S, Connection
 from edgekit.devices.transport import Completed, FileFacts, Progress, Stream
 from edgekit.domain import Target
 from edgekit.errors import ConnectionFailed, ConnectionLost, DeviceError, EdgekitError
@@ -48,32 +47,38 @@ _CLOSED = "Socket is closed"
 _SIGNAL = re.compile(r"[A-Z0-9]{1,12}")
 
 
+class SshConnection(Protocol):
+    """An authenticated connection to an SSH server, whoever made it."""
+
+    @property
+    def transport(self) -> Any:
+        """paramiko's transport: opens channels."""
+        ...
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    def lost(self, doing: str) -> ConnectionLost:
+        """The error that says that, and as far as known why, the connection ended."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class SshTransport:
     """The :class:`Transport` to a device that runs an SSH server.
 
     Args:
-        target: whom to connect to; ``~/.ssh/config`` applies.
-        accept_new: record the keys of hosts that are not known yet.
-        timeout_s: for each step of connecting.
-        unresponsive_s: silence after which the connection is given up.
+        target: whom ``connection`` leads to.
+        connection: authenticated; closed with this.
 
     Raises:
-        HostKeyError: a host's key is unknown, changed or revoked.
-        ConnectionFailed: the device cannot be reached or refuses the user.
+        DeviceError: the device's home folder cannot be found out.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        *,
-        accept_new: bool = False,
-        timeout_s: float = 15.0,
-        unresponsive_s: float = UNRESPONSIVE_S,
-    ) -> None:
+    def __init__(self, target: Target, connection: SshConnection) -> None:
         self._target = target
-        self._connection = Connection(
-            target, accept_new=accept_new, timeout_s=timeout_s, unresponsive_s=unresponsive_s
-        )
+        self._connection = connection
         self._signals = _note_signals(self._connection.transport)
         self._session: Any = None
         try:
@@ -298,7 +303,7 @@ class _Pipes:
     """The :class:`Pipes` of a command on a channel."""
 
     def __init__(
-        self, channel: Any, connection: Connection, signals: dict[int, str], what: str
+        self, channel: Any, connection: SshConnection, signals: dict[int, str], what: str
     ) -> None:
         self._channel = channel
         self._connection = connection

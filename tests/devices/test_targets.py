@@ -27,6 +27,7 @@ from edgekit.errors import UsageError
             Target(transport="ssh", host="h-1.example", port=1, user="a.b", workdir="/var/my work"),
         ),
         ("ssh://h/~/edge", Target(transport="ssh", host="h", workdir="/~/edge")),
+        ("openssh://board/w", Target(transport="openssh", host="board", workdir="/w")),
         ("ssh://[::1]", Target(transport="ssh", host="::1")),
         (
             "ssh://pi@[fe80::1%eth0]:22/w",
