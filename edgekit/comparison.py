@@ -12,6 +12,7 @@ from msgspec import Struct
 from edgekit import field
 from edgekit.benchmarking import Settings
 from edgekit.benchmarking.ratios import FEWEST, Ratio, compared
+from edgekit.devices.provision import AS_IT_IS, Equipment
 from edgekit.domain import BenchmarkResult
 from edgekit.errors import UsageError
 from edgekit.observer import OnStage, silent
@@ -46,7 +47,7 @@ def compare(
     on: str,
     *,
     pairs: int = PAIRS,
-    turn: Settings = _TURN,
+    equipment: Equipment = AS_IT_IS,
     accept_new: bool = False,
     on_stage: OnStage = silent,
 ) -> Comparison:
@@ -59,7 +60,7 @@ def compare(
         second: what is compared with it.
         on: ``local[:/folder]`` or ``ssh://[user@]host[:port][/folder]``.
         pairs: how many, 8 at least; each turn is a process of its own.
-        turn: how one turn is measured.
+        equipment: as for ``field.measure``.
         accept_new: record the key of a host seen for the first time.
         on_stage: told the stages as they begin.
 
@@ -71,10 +72,14 @@ def compare(
         raise UsageError(f"{pairs} pairs settle nothing", f"give {FEWEST} or more")
     with ExitStack() as open_:
         visits = [
-            open_.enter_context(field.visiting(path, on, accept_new=accept_new, on_stage=on_stage))
+            open_.enter_context(
+                field.visiting(
+                    path, on, equipment=equipment, accept_new=accept_new, on_stage=on_stage
+                )
+            )
             for path in (first, second)
         ]
-        return in_pairs((lambda: visits[0](turn), lambda: visits[1](turn)), pairs, on_stage)
+        return in_pairs((lambda: visits[0](_TURN), lambda: visits[1](_TURN)), pairs, on_stage)
 
 
 def in_pairs(measures: tuple[Measure, Measure], pairs: int, on_stage: OnStage) -> Comparison:

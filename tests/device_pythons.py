@@ -21,6 +21,7 @@ _ENVIRONMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tflite-runtime": ("3.11", ("tflite-runtime==2.14.0", "numpy==1.26.4")),
     "litert": (sys.executable, (*_CONSTRAINTS, "ai-edge-litert", "numpy")),
     "onnxruntime": (sys.executable, (*_CONSTRAINTS, "onnxruntime", "numpy")),
+    "nothing": ("3.11", ()),
     "bare": (sys.executable, (*_CONSTRAINTS, "numpy")),
 }
 
@@ -50,7 +51,8 @@ def device_bin(name: str) -> Path:
             interpreter = found.stdout.strip()
             _run(command, "venv", "--quiet", "--clear", "--python", interpreter, str(folder))
             into = ("--python", str(folder / "bin" / "python"))
-            _run(command, "pip", "install", "--quiet", *into, *packages)
+            if packages:
+                _run(command, "pip", "install", "--quiet", *into, *packages)
             complete.write_text(wanted)
     return folder / "bin"
 

@@ -236,6 +236,7 @@ def _check(command: Parser) -> None:
 def _push(command: Parser) -> None:
     _bundle(command)
     _targets(command)
+    _provisioning(command)
 
 
 def _bench(command: Parser) -> None:
@@ -257,6 +258,7 @@ def _bench(command: Parser) -> None:
         help="the iPhone attached to that Mac, by name or identifier; `any` for the only one",
     )  # fmt: skip
     command.add_argument("--device-python", metavar="PATH", help="the Python to use there")
+    _provisioning(command)
     command.add_argument(
         "-o", "--output", type=_path, metavar="RESULT.json", help="a folder for several devices"
     )
@@ -269,6 +271,16 @@ def _compare(command: Parser) -> None:
     command.add_argument(
         "--pairs", type=int, default=16, help="how often both are measured, 8 at least (16)"
     )
+    _provisioning(command)
+
+
+def _provisioning(command: Parser) -> None:
+    bare = command.add_argument_group("a device without the runtime")
+    bare.add_argument(
+        "--provision", action="store_true",
+        help="fetch it here, and install it below edgekit's folder there, which needs no network",
+    )  # fmt: skip
+    bare.add_argument("--wheels", type=_path, metavar="FOLDER", help="take it from here, offline")
 
 
 def _toolchain(command: Parser) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from edgekit.devices.provision import Equipment
     from edgekit.observer import OnStage
 
 Document = dict[str, Any]
@@ -136,7 +137,11 @@ def push(arguments: Namespace) -> Output:
     """``edgekit push``."""
     from edgekit import field
 
-    options = {"accept_new": arguments.accept_new, "retries": arguments.retry}
+    options: dict[str, Any] = {
+        "equipment": _equipment(arguments),
+        "accept_new": arguments.accept_new,
+        "retries": arguments.retry,
+    }
     if fleets.is_one(arguments):
         on = fleets.members(arguments)[0].target
         with stages() as on_stage:
@@ -163,7 +168,7 @@ def bench(arguments: Namespace) -> Output:
     work = partial(
         field.measure,
         settings=settings,
-        python=arguments.device_python,
+        equipment=_equipment(arguments),
         accept_new=arguments.accept_new,
         retries=arguments.retry,
     )
@@ -177,6 +182,21 @@ def bench(arguments: Namespace) -> Output:
     if arguments.output:
         rows = fleets.saved(rows, arguments.output, _saved)
     return fleets.output(rows, fleet_tables.measured)
+
+
+def _equipment(arguments: Namespace) -> Equipment:
+    from edgekit.devices.provision import Equipment
+
+    if arguments.wheels and not arguments.provision:
+        raise UsageError(
+            "--wheels says from where, and nothing is to be installed", "give --provision, too"
+        )
+    return Equipment(
+        # `push` and `compare` do not let one choose.
+        python=getattr(arguments, "device_python", None),
+        provision=arguments.provision,
+        wheels=arguments.wheels,
+    )
 
 
 def _saved(result: BenchmarkResult, path: Path | None) -> Document:
@@ -201,6 +221,7 @@ def compare(arguments: Namespace) -> Output:
             *bundles,
             arguments.on,
             pairs=arguments.pairs,
+            equipment=_equipment(arguments),
             accept_new=arguments.accept_new,
             on_stage=on_stage,
         )

@@ -191,7 +191,8 @@ def _missing(facts: Sequence[DeviceFacts], runtimes: Mapping[str, str]) -> Devic
     return DeviceRuntimeMissing(
         f"the device lacks what the bundle needs: NumPy and {needed} in one Python; found "
         + "; ".join(_described(fact) for fact in facts),
-        f"on the device: {facts[0].python} -m pip install numpy '{first}'",
+        "--provision has edgekit install it there, without network on the device; or do it "
+        f"yourself: {facts[0].python} -m pip install numpy '{first}'",
     )
 
 

@@ -43,6 +43,8 @@ class DeviceFacts(Struct, frozen=True, kw_only=True):
 
     Attributes:
         python: path of the interpreter that answered.
+        abi: what compiled modules of that interpreter are marked by (its ``SOABI``):
+            implementation, version and the processor that it was compiled for.
         fingerprint: sha256 over machine, CPU model, cores and memory: the same device
             gives the same one.
     """
@@ -59,6 +61,7 @@ class DeviceFacts(Struct, frozen=True, kw_only=True):
     cpu_flags: tuple[str, ...] = ()
     runtimes: tuple[DeviceRuntimeFound, ...] = ()
     fingerprint: str = ""
+    abi: str = ""
 
 
 class Deployment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

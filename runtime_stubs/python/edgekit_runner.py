@@ -34,6 +34,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -159,6 +160,7 @@ def facts(emit: Events, _arguments: argparse.Namespace) -> None:
             "event": "facts",
             "python": sys.executable,
             "python_version": platform.python_version(),
+            "abi": sysconfig.get_config_var("SOABI") or "",
             "numpy_version": version_of("numpy"),
             "system": platform.system(),
             "machine": platform.machine(),
