@@ -119,11 +119,13 @@ def _devices(command: Parser) -> None:
     command.add_argument(
         "words",
         nargs="*",
-        metavar="[calibrate] NAME",
-        help="show all of one device, or measure small networks on it for better plans",
+        metavar="[calibrate|probe|add] NAME",
+        help="show all of one device; measure small networks on it for better plans; ask what a "
+        "target is; draft a profile of it",
     )
+    _target(command)
+    command.add_argument("--force", action="store_true", help="replace a profile of that name")
     how = command.add_argument_group("calibrating")
-    _target(how)
     how.add_argument("--minutes", type=float, default=2.0, help="of measuring there (2)")
     how.add_argument("--device-python", metavar="PATH", help="the Python to use there")
 
@@ -294,8 +296,9 @@ def _toolchain(command: Parser) -> None:
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "devices": (
-        "what is known of the devices; `calibrate` measures one",
-        "edgekit devices calibrate raspberry-pi-5 --on ssh://pi@raspberry",
+        "what is known of the devices; `calibrate` measures one, `probe` asks what one is, `add` "
+        "drafts a profile of it",
+        "edgekit devices probe --on ssh://pi@raspberry",
         _devices,
     ),
     "inspect": (
