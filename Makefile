@@ -17,7 +17,7 @@ FIND_PYTHON = for p in $${PYTHON:-} python3 python3.13 python3.12 python; do \
 	  then echo "$$p"; exit 0; fi; done; \
 	echo "edgekit needs Python 3.12 or newer; name one with PYTHON=..." >&2; exit 1
 
-.PHONY: help demo test check lint lab clean sshd
+.PHONY: help demo test check lint lab clean sshd systems
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -44,8 +44,16 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lab: $(READY) sshd
+lab: $(READY) sshd systems
 	$(BIN)/python -m pytest -m lab
+
+# Devices of another architecture, and of Android's kind; likewise.
+systems:
+	@if ! { command -v debootstrap && command -v qemu-aarch64-static && command -v adb; } >/dev/null \
+	  && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends \
+	  debootstrap qemu-user-static binfmt-support adb iproute2 >/dev/null; fi
 
 # The tests push to a real SSH server; where it cannot be installed they say that they skip.
 sshd:

@@ -25,7 +25,7 @@ from edgekit.domain import (
     Manifest,
     coreml,
 )
-from edgekit.errors import DeviceRuntimeMissing, UsageError
+from edgekit.errors import DeviceRuntimeMissing, GoldenMismatch, UsageError
 from edgekit.observer import OnStage, silent
 
 Visit = Callable[[Settings], BenchmarkResult]
@@ -146,15 +146,19 @@ def visiting(
             def visit(settings: Settings) -> BenchmarkResult:
                 _check_settings(opened.manifest, settings)
                 on_stage("benchmark", f"{runtime.name} {runtime.version}")
-                return benchmarking.benchmark(
-                    transport,
-                    opened,
-                    deployment,
-                    facts,
-                    runtime,
-                    settings,
-                    lambda what: on_stage("benchmark", what),
-                )
+                try:
+                    return benchmarking.benchmark(
+                        transport,
+                        opened,
+                        deployment,
+                        facts,
+                        runtime,
+                        settings,
+                        lambda what: on_stage("benchmark", what),
+                    )
+                except GoldenMismatch as error:
+                    hint = f"{error.hint}; {_instead(opened.manifest, on)}"
+                    raise GoldenMismatch(error.message, hint) from error
 
             yield visit
 
@@ -205,6 +209,15 @@ def _wanted(manifest: Manifest) -> dict[str, str]:
     if manifest.artifact.format is not Format.COREML:
         return manifest.runtimes
     return {name: coreml.on_a_mac(versions) for name, versions in manifest.runtimes.items()}
+
+
+def _instead(manifest: Manifest, on: str) -> str:
+    """What could be tried where a bundle computes something else."""
+    tried = {attempt.recipe.label for attempt in manifest.attempts} | {manifest.recipe.label}
+    labels = [candidate.recipe.label for candidate in manifest.plan.candidates]
+    following = next((label for label in labels if label not in tried), None)
+    named = f"the plan's next candidate is {following}; " if following else ""
+    return f"{named}`edgekit build --measure --on {on}` keeps the best that is right there"
 
 
 def _check_settings(manifest: Manifest, settings: Settings) -> None:

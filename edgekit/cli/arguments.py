@@ -22,7 +22,7 @@ PRECISIONS = (
 FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 REPORTS = ("text", "junit", "github", "markdown")
-_WHERE = "local[:/folder], or [open]ssh://[user@]host[:port][/folder]"
+_WHERE = "local[:/folder], [open]ssh://[user@]host[:port][/folder] or adb://[serial]"
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 

@@ -66,8 +66,15 @@ def _openssh(target: Target, accept_new: bool, timeout_s: float) -> Transport:
     return SshTransport(target, connection)
 
 
+def _adb(target: Target, accept_new: bool, timeout_s: float) -> Transport:  # noqa: ARG001
+    from edgekit.devices.adb import AdbTransport
+
+    return AdbTransport(target, timeout_s=timeout_s)
+
+
 _OPENERS: dict[str, Callable[[Target, bool, float], Transport]] = {
     "local": _local,
     "ssh": _ssh,
     "openssh": _openssh,
+    "adb": _adb,
 }

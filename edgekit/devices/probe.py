@@ -186,7 +186,9 @@ def _missing(facts: Sequence[DeviceFacts], runtimes: Mapping[str, str]) -> Devic
     if not facts:
         return DeviceRuntimeMissing(
             f"the device has no Python; the bundle needs NumPy and {needed}",
-            f"install Python 3.8 or newer there, then: python3 -m pip install numpy '{first}'",
+            f"install Python 3.8 or newer there, then: python3 -m pip install numpy '{first}'; "
+            "on a phone Termux has it, and an SSH server (pkg install python openssh), which "
+            "ssh://PHONE:8022 reaches",
         )
     return DeviceRuntimeMissing(
         f"the device lacks what the bundle needs: NumPy and {needed} in one Python; found "

@@ -78,7 +78,8 @@ def provision(
     if not facts:
         raise DeviceRuntimeMissing(
             f"{transport.target}: there is no Python, and edgekit installs runtimes, not Python",
-            "install Python 3.8 or newer there (with its module venv), and try again",
+            "install Python 3.8 or newer there (with its module venv), and try again; on a phone "
+            "Termux has it",
         )
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         on_stage("provision", f"wheels for {facts[0].machine}, Python {facts[0].python_version}")

@@ -20,6 +20,7 @@ import paramiko
 from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_CHANNEL_REQUEST
 from paramiko.sftp import CMD_EXTENDED, SFTPError
 
+from edgekit.devices import posix
 from edgekit.devices.command import Command, check_argv, run
 from edgekit.devices.host_files import opened
 from edgekit.devices.output import clean
@@ -38,9 +39,6 @@ WINDOW_BYTES = 2 * 1024 * 1024
 
 _READ_AHEAD = 64
 _MAX_LISTING = 100_000
-_REMOVE = '[ -L "$1" ] || [ ! -e "$1" ] || chmod -R u+w "$1"; rm -rf "$1"'
-_SYNC = 'sync "$1" 2>/dev/null || sync'
-_DF_ROW = re.compile(r"\s\d+\s+-?\d+\s+(-?\d+)\s+\d+%\s")
 _LOST = (OSError, EOFError, paramiko.SSHException)
 # What paramiko says of a channel when it has closed that, and not yet marked the rest as lost.
 _CLOSED = "Socket is closed"
@@ -183,14 +181,13 @@ class SshTransport:
             sftp.posix_rename(old, new)
 
     def remove(self, path: str) -> None:
-        self._shell(_REMOVE, path, f"cannot remove {path}")
+        self._shell(posix.REMOVE, path, f"cannot remove {path}")
 
     def sync(self, path: str) -> None:
-        self._shell(_SYNC, path, f"cannot sync {path}")
+        self._shell(posix.SYNC, path, f"cannot sync {path}")
 
     def free_bytes(self, path: str) -> int | None:
-        row = _DF_ROW.findall(self.run(["df", "-Pk", path]).stdout.decode("utf-8", "replace"))
-        return max(0, int(row[-1])) * 1024 if row else None
+        return posix.free_bytes(self.run(["df", "-Pk", path]).stdout)
 
     def close(self) -> None:
         self._connection.close()

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from edgekit.devices import android
+from edgekit.devices.android import Battery, Heat
 from edgekit.devices.output import clean
 from edgekit.devices.probe import probe
 from edgekit.devices.transport import Transport
@@ -43,6 +45,10 @@ section tools
 for tool in vcgencmd nvpmodel jetson_clocks tegrastats nvidia-smi trtexec dumpsys; do
   command -v $tool
 done
+if command -v dumpsys >/dev/null; then
+  section battery_service; dumpsys battery
+  section thermal_service; dumpsys thermalservice
+fi
 section disk
 d=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done; df -Pk "$d"
 exit 0
@@ -130,6 +136,8 @@ class Survey(Struct, frozen=True, kw_only=True):
         tools: of its vendor, on the PATH.
         pythons: every interpreter that answered, with its runtimes.
         python_problem: why none did, though there is one.
+        battery_state: of a phone; ``None``: it tells of none.
+        heat: likewise.
     """
 
     target: str
@@ -146,15 +154,12 @@ class Survey(Struct, frozen=True, kw_only=True):
     tools: tuple[str, ...]
     pythons: tuple[DeviceFacts, ...]
     python_problem: str | None = None
+    battery_state: Battery | None = None
+    heat: Heat | None = None
 
     @property
     def cores(self) -> int:
         return sum(cluster.cores for cluster in self.clusters)
-
-    @property
-    def fingerprint(self) -> str:
-        """The device's, as its Pythons tell it; empty without any."""
-        return self.pythons[0].fingerprint if self.pythons else ""
 
 
 def survey(transport: Transport) -> Survey:
@@ -199,6 +204,8 @@ def read(
         tools=_last_parts(sections.get("tools", "").split()),
         pythons=pythons,
         python_problem=problem,
+        battery_state=android.battery(sections.get("battery_service", "")),
+        heat=android.heat(sections.get("thermal_service", "")),
     )
 
 

@@ -1,6 +1,7 @@
 """The names of targets: ``local``, ``local:/dir`` and ``ssh://[user@]host[:port][/workdir]``.
 
-``openssh://`` instead of ``ssh://`` goes by the system's ``ssh``.
+``openssh://`` instead of ``ssh://`` goes by the system's ``ssh``; ``adb://SERIAL[/workdir]`` is an
+Android device.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ _SSH = re.compile(
     r"(?P<transport>ssh|openssh)://(?:(?P<user>[^@/]*)@)?(?P<host>\[[^\]/]*\]|[^:/@\[\]]*)"
     r"(?::(?P<port>[^/:@]*))?(?P<workdir>/.*)?"
 )
+_ADB = re.compile(r"adb://(?P<serial>[\w.:\[\]][\w.:\[\]-]*|)(?P<workdir>/.*)?", re.ASCII)
 _HINT = (
     "a target is `local`, `local:/absolute/folder`, `ssh://[user@]host[:port][/folder]`, or "
-    "openssh:// for the system's ssh; for example ssh://pi@raspberrypi:2222/~/edgekit"
+    "openssh:// for the system's ssh, or `adb://[serial][/folder]`; for example "
+    "ssh://pi@raspberrypi:2222/~/edgekit"
 )
 _MAX_PORT = 65535
 
@@ -37,6 +40,9 @@ def parse(text: str) -> Target:
         return _local(text)
     if text.startswith(("ssh://", "openssh://")):
         return _ssh(text)
+    if match := _ADB.fullmatch(text):
+        workdir = (match["workdir"] or "").rstrip("/") or None
+        return Target(transport="adb", host=match["serial"], workdir=workdir)
     raise UsageError(f"{_without_password(text)!r} is not a target", _HINT)
 
 

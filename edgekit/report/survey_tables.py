@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -33,12 +34,29 @@ def surveyed(found: Survey) -> RenderableType:
         ("tools", found.tools),
     ):
         table.add_row(what, ", ".join(names_) or "none found")
+    if told := ", ".join(_phone(found)):
+        table.add_row("phone", told)
     for python in found.pythons:
         table.add_row("python", _python(python))
     if not found.pythons:
         problem = found.python_problem or "none; the runner needs Python 3.8 or newer"
         table.add_row("python", problem)
     return table
+
+
+def _phone(found: Survey) -> Iterator[str]:
+    """What a phone says of its battery and its heat, as far as it does."""
+    battery, heat = found.battery_state, found.heat
+    if battery and battery.temperature_c is not None:
+        yield f"battery at {battery.temperature_c:g} °C"
+    if battery and battery.level is not None:
+        yield f"{battery.level:.0%} full"
+    if battery and battery.powered:
+        yield "powered"
+    if heat and heat.skin_c is not None:
+        yield f"skin at {heat.skin_c:g} °C"
+    if heat and heat.status:
+        yield f"thermal status {heat.status}"
 
 
 def _python(python: DeviceFacts) -> str:

@@ -107,7 +107,9 @@ def test_a_phone_with_three_kinds_of_cores() -> None:
     clocks = "\n".join(CLOCK.format(n=n, khz=hertz) for n, hertz in enumerate(khz))
     found = read(
         f"@@ uname\nLinux 5.15.137 aarch64\n@@ cpuinfo\n{cpus}\n@@ cpus\n{clocks}\n"
-        "@@ board\nandroid Google Pixel 8, Android 14\n@@ nodes\n/dev/mali0 /dev/kgsl-3d0x\n",
+        "@@ board\nandroid Google Pixel 8, Android 14\n@@ nodes\n/dev/mali0 /dev/kgsl-3d0x\n"
+        "@@ battery_service\n  present: true\n  level: 50\n  scale: 100\n  temperature: 301\n"
+        "@@ thermal_service\nThermal Status: 3\n",
         "adb",
     )
     assert [(c.core, c.cores, c.max_clock_mhz) for c in found.clusters] == [
@@ -125,6 +127,10 @@ def test_a_phone_with_three_kinds_of_cores() -> None:
     )
     assert found.board == "Google Pixel 8, Android 14"
     assert found.accelerators == ("Mali GPU",)
+    assert found.battery_state is not None
+    assert (found.battery_state.level, found.battery_state.temperature_c) == (0.5, 30.1)
+    assert found.heat is not None
+    assert found.heat.status == "severe"
 
 
 @pytest.mark.parametrize("siblings", ["0,2 1,3 0,2 1,3", "0-1 0-1 2-3 2-3"])
