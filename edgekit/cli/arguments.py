@@ -296,8 +296,8 @@ def _toolchain(command: Parser) -> None:
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "devices": (
-        "what is known of the devices; `calibrate` measures one, `probe` asks what one is, `add` "
-        "drafts a profile of it",
+        "what is known of the devices; `calibrate` measures one, `probe` looks at one, `add` "
+        "drafts its profile",
         "edgekit devices probe --on ssh://pi@raspberry",
         _devices,
     ),
