@@ -27,7 +27,6 @@ from edgekit.observer import OnStage, silent
 
 _SHELF = "wheels"
 _INSTALL_S = 1800.0
-_ARCHIVE = "runtime.zip"
 
 
 class Equipment(Struct, frozen=True, kw_only=True):
@@ -72,6 +71,7 @@ def provision(
 
     Raises:
         DeviceRuntimeMissing: no interpreter there, or no wheels for any; nothing was sent.
+        ToolError: no network here, or no such folder of wheels.
         ConnectionFailed: the connection was lost; a retry continues where it broke.
         DeviceError: no space, or what was installed does not load there.
     """
@@ -138,7 +138,7 @@ def _installed(transport: Transport, base: DeviceFacts, packed: Packed, home: st
     staging = posixpath.join(transport.workdir, "staging", f"runtime-{secrets.token_hex(8)}")
     archive = posixpath.join(home, packed.archive.name)
     done = transport.run(
-        [base.python, "-", archive, staging, final, packed.module],
+        [base.python, "-", archive, staging, final, packed.imported],
         stdin=resources.installer().read_bytes(),
         timeout_s=_INSTALL_S,
     )

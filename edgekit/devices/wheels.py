@@ -22,13 +22,21 @@ from edgekit.errors import DeviceRuntimeMissing, ToolError
 from edgekit.toolchain import process
 from edgekit.toolchain.process import Limits
 
-RUNTIMES: dict[str, tuple[str, ...]] = {
-    "ai_edge_litert": ("numpy",),
-    "onnxruntime": ("numpy",),
+
+class Needs(Struct, frozen=True):
+    """What a runtime is installed with, and what has to be imported to load its libraries."""
+
+    numpy: str
+    imported: str
+
+
+RUNTIMES = {
+    "ai_edge_litert": Needs("numpy", "ai_edge_litert.interpreter"),
+    "onnxruntime": Needs("numpy", "onnxruntime"),
     # Its last release was compiled against NumPy 1, and says so nowhere.
-    "tflite_runtime": ("numpy<2",),
+    "tflite_runtime": Needs("numpy<2", "tflite_runtime.interpreter"),
 }
-"""Module -> what its package needs beside it, as requirements of this project's own."""
+"""The runtimes that edgekit installs, by module."""
 
 _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """The versions 2.x of manylinux that uv resolves for."""
@@ -53,13 +61,13 @@ class Packed(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: package, version, Python and a digest: what it is called on the device.
-        module: what is imported.
+        imported: the module that loads its libraries.
         archive: a zip of what belongs into ``site-packages``; its ``sha256``.
         unpacked_bytes: what it takes on the device.
     """
 
     name: str
-    module: str
+    imported: str
     version: str
     archive: Path
     sha256: str
@@ -93,7 +101,7 @@ def pack(
     for module, versions in _offered(runtimes).items():
         for pin in _pins(module, versions, preferred or {}):
             tree = folder / f"tree-{len(refusals)}"
-            refusal = _fetch([pin, *RUNTIMES[module]], facts, platform, tree, wheels)
+            refusal = _fetch([pin, RUNTIMES[module].numpy], facts, platform, tree, wheels)
             if refusal is None:
                 _check_machine(tree, facts)
                 return _packed(tree, module, facts, folder / "runtime.zip")
@@ -198,17 +206,16 @@ def _packed(tree: Path, module: str, facts: DeviceFacts, archive: Path) -> Packe
     version = _version(tree, module)
     # Scripts name the interpreter of this machine.
     files = [p for p in sorted(tree.rglob("*")) if p.is_file() and p.parent != tree / "bin"]
-    with zipfile.ZipFile(archive, "w", compresslevel=_LEVEL) as out:
+    with zipfile.ZipFile(archive, "w") as out:
         for path in files:
             entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), _EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            out.writestr(entry, path.read_bytes())
+            out.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, _LEVEL)
     with archive.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     python = "".join(facts.python_version.split(".")[:2])
     return Packed(
         name=f"{_package(module)}-{version}-cp{python}-{sha256[:8]}",
-        module=module,
+        imported=RUNTIMES[module].imported,
         version=version,
         archive=archive,
         sha256=sha256,

@@ -86,6 +86,7 @@ def made(tmp_path: Path) -> Wheels:
 def small(made: Wheels, tag: str = "py3-none-any", **files: bytes) -> Path:
     """A stand-in for the runtime and its NumPy, for what real ones take too long for."""
     made("numpy", "1.26.4", "py3-none-any")
+    files = {"interpreter.py": b"", **files}
     return made(
         "tflite_runtime", "2.14.0", tag, {f"tflite_runtime/{n}": d for n, d in files.items()}
     )
@@ -219,7 +220,7 @@ def test_no_python_there(device: Transport) -> None:
 
 
 def test_what_does_not_load_there_is_not_installed(device: Transport, made: Wheels) -> None:
-    folder = small(made, **{"__init__.py": b"raise ImportError('libgomp.so.1 is missing')"})
+    folder = small(made, **{"interpreter.py": b"raise ImportError('libgomp.so.1 is missing')"})
     with pytest.raises(DeviceError, match=r"cannot be installed: .*libgomp\.so\.1 is missing"):
         provision(device, probe(device), TFLITE, source=folder)
     for folder_name in ("runtimes", "staging", "wheels"):
