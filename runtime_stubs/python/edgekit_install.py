@@ -56,7 +56,7 @@ def make_environment(archive: Path, folder: Path) -> None:
 
 def check_import(python: Path, module: str) -> None:
     """Whether the libraries load here: the C library, the processor and the disk allow it."""
-    command = [str(python), "-c", "import numpy, " + module]
+    command = [str(python), "-I", "-c", "import numpy, " + module]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=IMPORT_S, check=False
