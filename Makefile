@@ -47,7 +47,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lab: TOOLS += /usr/bin/javac=default-jdk-headless
+# A Kotlin compiler's Java; devices of another architecture, and of Android's kind.
+lab: TOOLS += /usr/bin/javac=default-jdk-headless /usr/sbin/debootstrap=debootstrap \
+  /usr/bin/qemu-aarch64-static=qemu-user-static /usr/sbin/update-binfmts=binfmt-support \
+  /usr/bin/adb=adb /usr/bin/ip=iproute2
 lab: $(READY) tools kotlin
 	$(BIN)/python -m pytest -m lab
 

@@ -7,20 +7,32 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edgekit import field, rounds
 from edgekit.benchmarking import Settings
 from edgekit.benchmarking.ratios import FEWEST, Ratio, compared
+from edgekit.devices.provision import AS_IT_IS, Equipment
 from edgekit.domain import BenchmarkResult
 from edgekit.errors import UsageError
 from edgekit.observer import OnStage, silent
 from edgekit.rounds import median_ns
 
-PAIRS = 16
-TURN = Settings(seconds=0.5, warmup_seconds=0.1, processes=1, memory=False, energy=False)
+_TURN = Settings(seconds=0.5, warmup_seconds=0.1, processes=1, memory=False, energy=False)
 
 Measure = Callable[[], BenchmarkResult]
+
+
+class Pace(Struct, frozen=True, kw_only=True):
+    """How long is measured.
+
+    Attributes:
+        pairs: how many, 8 at least; each turn is a process of its own.
+        seconds: of measuring in each turn, at least.
+    """
+
+    pairs: int = 16
+    seconds: float = _TURN.seconds
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -43,8 +55,8 @@ def compare(
     second: Path,
     on: str,
     *,
-    pairs: int = PAIRS,
-    turn: Settings = TURN,
+    pace: Pace = Pace(),
+    equipment: Equipment = AS_IT_IS,
     accept_new: bool = False,
     on_stage: OnStage = silent,
 ) -> Comparison:
@@ -56,8 +68,8 @@ def compare(
         first: a bundle.
         second: what is compared with it.
         on: ``local[:/folder]`` or ``ssh://[user@]host[:port][/folder]``.
-        pairs: how many, 8 at least; each turn is a process of its own.
-        turn: how one turn is measured.
+        pace: how long.
+        equipment: as for ``field.measure``.
         accept_new: record the key of a host seen for the first time.
         on_stage: told the stages as they begin.
 
@@ -65,14 +77,19 @@ def compare(
         UsageError: too few pairs.
         EdgekitError: as ``field.measure``, for either.
     """
-    if pairs < FEWEST:
-        raise UsageError(f"{pairs} pairs settle nothing", f"give {FEWEST} or more")
+    if pace.pairs < FEWEST:
+        raise UsageError(f"{pace.pairs} pairs settle nothing", f"give {FEWEST} or more")
+    turn = structs.replace(_TURN, seconds=pace.seconds)
     with ExitStack() as open_:
         visits = [
-            open_.enter_context(field.visiting(path, on, accept_new=accept_new, on_stage=on_stage))
+            open_.enter_context(
+                field.visiting(
+                    path, on, equipment=equipment, accept_new=accept_new, on_stage=on_stage
+                )
+            )
             for path in (first, second)
         ]
-        return in_pairs((lambda: visits[0](turn), lambda: visits[1](turn)), pairs, on_stage)
+        return in_pairs((lambda: visits[0](turn), lambda: visits[1](turn)), pace.pairs, on_stage)
 
 
 def in_pairs(measures: tuple[Measure, Measure], pairs: int, on_stage: OnStage) -> Comparison:

@@ -13,10 +13,19 @@ from edgekit.benchmarking import Settings
 from edgekit.bundle import Bundle
 from edgekit.devices import Transport, connect, parse
 from edgekit.devices.probe import choose, probe
+from edgekit.devices.provision import AS_IT_IS, Equipment, provision
 from edgekit.devices.push import push as push_bundle
 from edgekit.devices.retrying import RETRIES, persistent
-from edgekit.domain import BenchmarkResult, Deployment, DeviceFacts, Format, Manifest, coreml
-from edgekit.errors import DeviceRuntimeMissing, UsageError
+from edgekit.domain import (
+    BenchmarkResult,
+    Deployment,
+    DeviceFacts,
+    DeviceRuntimeFound,
+    Format,
+    Manifest,
+    coreml,
+)
+from edgekit.errors import DeviceRuntimeMissing, GoldenMismatch, UsageError
 from edgekit.observer import OnStage, silent
 
 Visit = Callable[[Settings], BenchmarkResult]
@@ -28,6 +37,7 @@ def push(
     path: Path | Bundle,
     on: str,
     *,
+    equipment: Equipment = AS_IT_IS,
     accept_new: bool = False,
     retries: int = RETRIES,
     on_stage: OnStage = silent,
@@ -37,6 +47,7 @@ def push(
     Args:
         path: the bundle, or an open one.
         on: ``local[:/folder]`` or ``ssh://[user@]host[:port][/folder]``.
+        equipment: whether to install the runtime there first.
         accept_new: record the key of a host seen for the first time.
         retries: how often to connect again, and go on, when the connection is lost.
         on_stage: told the stages as they begin.
@@ -51,6 +62,8 @@ def push(
     def attempt() -> Deployment:
         on_stage("connect", str(target))
         with connect(target, accept_new=accept_new) as transport:
+            if equipment.provision:
+                _equipped(transport, opened.manifest, equipment, on_stage)
             return _pushed(transport, opened, sent)
 
     with _opened(path) as opened:
@@ -62,7 +75,7 @@ def measure(
     on: str,
     settings: Settings,
     *,
-    python: str | None = None,
+    equipment: Equipment = AS_IT_IS,
     accept_new: bool = False,
     retries: int = RETRIES,
     on_stage: OnStage = silent,
@@ -73,7 +86,7 @@ def measure(
         path: the bundle, or an open one.
         on: where; see ``push``.
         settings: how to measure.
-        python: the Python to use on the device; ``None``: the first that has the runtime.
+        equipment: the Python to use there, and whether to install a runtime if none will do.
         accept_new: record the key of a host seen for the first time.
         retries: how often to connect and measure anew when the connection is lost.
         on_stage: told the stages as they begin.
@@ -86,7 +99,9 @@ def measure(
     """
 
     def attempt() -> BenchmarkResult:
-        with visiting(path, on, python=python, accept_new=accept_new, on_stage=on_stage) as visit:
+        with visiting(
+            path, on, equipment=equipment, accept_new=accept_new, on_stage=on_stage
+        ) as visit:
             return visit(settings)
 
     return persistent(attempt, retries, lambda why: on_stage("connect", why))
@@ -111,7 +126,7 @@ def visiting(
     path: Path | Bundle,
     on: str,
     *,
-    python: str | None = None,
+    equipment: Equipment = AS_IT_IS,
     accept_new: bool = False,
     on_stage: OnStage = silent,
 ) -> Iterator[Visit]:
@@ -125,21 +140,25 @@ def visiting(
         on_stage("connect", str(target))
         with connect(target, accept_new=accept_new) as transport:
             on_stage("probe", str(target))
-            facts, runtime = choose(probe(transport, python=python), _wanted(opened.manifest))
+            facts, runtime = _equipped(transport, opened.manifest, equipment, on_stage)
             deployment = _pushed(transport, opened, _Sent(on_stage))
 
             def visit(settings: Settings) -> BenchmarkResult:
                 _check_settings(opened.manifest, settings)
                 on_stage("benchmark", f"{runtime.name} {runtime.version}")
-                return benchmarking.benchmark(
-                    transport,
-                    opened,
-                    deployment,
-                    facts,
-                    runtime,
-                    settings,
-                    lambda what: on_stage("benchmark", what),
-                )
+                try:
+                    return benchmarking.benchmark(
+                        transport,
+                        opened,
+                        deployment,
+                        facts,
+                        runtime,
+                        settings,
+                        lambda what: on_stage("benchmark", what),
+                    )
+                except GoldenMismatch as error:
+                    hint = f"{error.hint}; {_instead(opened.manifest, on)}"
+                    raise GoldenMismatch(error.message, hint) from error
 
             yield visit
 
@@ -152,6 +171,27 @@ def _opened(path: Path | Bundle) -> Iterator[Bundle]:
     else:
         with bundle.opened(path) as opened:
             yield opened
+
+
+def _equipped(
+    transport: Transport, manifest: Manifest, equipment: Equipment, on_stage: OnStage
+) -> tuple[DeviceFacts, DeviceRuntimeFound]:
+    """An interpreter there with a runtime that will do, installed if need be and allowed."""
+    facts, wanted = probe(transport, python=equipment.python), _wanted(manifest)
+    try:
+        return choose(facts, wanted)
+    except DeviceRuntimeMissing:
+        if not equipment.provision:
+            raise
+    there = provision(
+        transport,
+        facts,
+        wanted,
+        preferred=manifest.tool_versions,
+        source=equipment.wheels,
+        on_stage=on_stage,
+    )
+    return choose((there,), wanted)
 
 
 def _check_runner(opened: Bundle) -> None:
@@ -169,6 +209,15 @@ def _wanted(manifest: Manifest) -> dict[str, str]:
     if manifest.artifact.format is not Format.COREML:
         return manifest.runtimes
     return {name: coreml.on_a_mac(versions) for name, versions in manifest.runtimes.items()}
+
+
+def _instead(manifest: Manifest, on: str) -> str:
+    """What could be tried where a bundle computes something else."""
+    tried = {attempt.recipe.label for attempt in manifest.attempts} | {manifest.recipe.label}
+    labels = [candidate.recipe.label for candidate in manifest.plan.candidates]
+    following = next((label for label in labels if label not in tried), None)
+    named = f"the plan's next candidate is {following}; " if following else ""
+    return f"{named}`edgekit build --measure --on {on}` keeps the best that is right there"
 
 
 def _check_settings(manifest: Manifest, settings: Settings) -> None:

@@ -28,6 +28,11 @@ def runner() -> Path:
     return folder("runtime_stubs") / "python" / "edgekit_runner.py"
 
 
+def installer() -> Path:
+    """What unpacks a runtime on a device."""
+    return folder("runtime_stubs") / "python" / "edgekit_install.py"
+
+
 def runner_files(format_: Format) -> dict[str, Path]:
     """All that measures a format on a device, by the names that the files have in a bundle."""
     stubs = folder("runtime_stubs")

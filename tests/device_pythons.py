@@ -23,6 +23,7 @@ _ENVIRONMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "onnxruntime": (sys.executable, (*_CONSTRAINTS, "onnxruntime", "numpy")),
     "oldest": ("3.8", ("onnxruntime==1.19.2", "numpy==1.24.4")),
     "builder": (sys.executable, (*_CONSTRAINTS, "pip", "hatchling")),
+    "nothing": ("3.11", ()),
     "bare": (sys.executable, (*_CONSTRAINTS, "numpy")),
 }
 
@@ -46,7 +47,8 @@ def device_bin(name: str) -> Path:
         if not complete.is_file() or complete.read_text() != wanted:
             _run(command, "venv", "--quiet", "--clear", "--python", interpreter, str(folder))
             into = ("--python", str(folder / "bin" / "python"))
-            _run(command, "pip", "install", "--quiet", *into, *packages)
+            if packages:
+                _run(command, "pip", "install", "--quiet", *into, *packages)
             complete.write_text(wanted)
     return folder / "bin"
 

@@ -41,10 +41,17 @@ class Sshd:
         path_env: ``PATH`` of the commands it runs: chooses the device's python. Their
             ``HOME`` is ``device_home``, where a ``.bashrc`` may lie.
         extra: further lines of sshd_config; they replace what is said here on the same matter.
+        within: the command that starts the server elsewhere, where ``folder`` has the same path.
     """
 
     def __init__(
-        self, folder: Path, home: Path, *, path_env: str | None = None, extra: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        home: Path,
+        *,
+        path_env: str | None = None,
+        extra: tuple[str, ...] = (),
+        within: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.home = home
@@ -55,6 +62,7 @@ class Sshd:
         self.log = folder / "log"
         self._path_env = path_env or os.environ["PATH"]
         self._extra = extra
+        self._within = within
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -100,7 +108,9 @@ class Sshd:
         config.write_text("\n".join(self._configuration()) + "\n")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(config)], stderr=log, stdin=subprocess.DEVNULL
+                [*self._within, SSHD, "-D", "-e", "-f", str(config)],
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         self._await_banner()
 

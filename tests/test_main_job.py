@@ -220,8 +220,20 @@ def test_wrong_on_the_devices_runtime_is_caught_and_gives_no_number(
     for sshd in (right, wrong):
         sshd.accept()
     assert field.measure(made.path, on(right), QUICK).golden.passed
-    with pytest.raises(GoldenMismatch, match="no figure is reported"):
+    with pytest.raises(GoldenMismatch, match="no figure is reported") as caught:
         field.measure(made.path, on(wrong), QUICK)
+    assert f"build --measure --on {on(wrong)}" in caught.value.hint
+
+
+def test_the_next_candidate_of_the_plan_is_named(tmp_path: Path, cache: Path) -> None:
+    manifest = built(digits(formats=(Format.LITERT,)), tmp_path, cache).manifest
+    labels = list(dict.fromkeys(c.recipe.label for c in manifest.plan.candidates))
+    tried = {attempt.recipe.label for attempt in manifest.attempts}
+    following = next(label for label in labels if label not in tried)
+    assert f"next candidate is {following}; " in field._instead(manifest, "local")
+    only = msgspec.structs.replace(manifest.plan, candidates=manifest.plan.candidates[:1])
+    alone = field._instead(msgspec.structs.replace(manifest, plan=only), "local")
+    assert alone.startswith("`edgekit build --measure --on local`")
 
 
 @needs_sshd

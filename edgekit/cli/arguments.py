@@ -30,6 +30,7 @@ EXPORTS = {
     "python": "a Python package for boards, with a service and its systemd unit",
 }
 REPORTS = ("text", "junit", "github", "markdown")
+_WHERE = "local[:/folder], [open]ssh://[user@]host[:port][/folder] or adb://[serial]"
 PREFERENCES = ("latency", "size", "energy", "accuracy")
 
 
@@ -133,11 +134,13 @@ def _devices(command: Parser) -> None:
     command.add_argument(
         "words",
         nargs="*",
-        metavar="[calibrate] NAME",
-        help="show all of one device, or measure small networks on it for better plans",
+        metavar="[calibrate|probe|add] NAME",
+        help="show all of one device; measure small networks on it for better plans; ask what a "
+        "target is; draft a profile of it",
     )
+    _target(command)
+    command.add_argument("--force", action="store_true", help="replace a profile of that name")
     how = command.add_argument_group("calibrating")
-    _target(how)
     how.add_argument("--minutes", type=float, default=2.0, help="of measuring there (2)")
     how.add_argument("--device-python", metavar="PATH", help="the Python to use there")
 
@@ -280,6 +283,7 @@ def _to(platform: str) -> Callable[[str], tuple[str, Path]]:
 def _push(command: Parser) -> None:
     _bundle(command)
     _targets(command)
+    _provisioning(command)
 
 
 def _bench(command: Parser) -> None:
@@ -312,6 +316,7 @@ def _bench(command: Parser) -> None:
         help="the iPhone attached to that Mac, by name or identifier; `any` for the only one",
     )  # fmt: skip
     command.add_argument("--device-python", metavar="PATH", help="the Python to use there")
+    _provisioning(command)
     command.add_argument(
         "-o", "--output", type=_path, metavar="RESULT.json", help="a folder for several devices"
     )
@@ -327,6 +332,16 @@ def _compare(command: Parser) -> None:
     command.add_argument(
         "--seconds", type=float, default=0.5, help="of measuring, at least, in each turn (0.5)"
     )
+    _provisioning(command)
+
+
+def _provisioning(command: Parser) -> None:
+    bare = command.add_argument_group("a device without the runtime")
+    bare.add_argument(
+        "--provision", action="store_true",
+        help="fetch it here, and install it below edgekit's folder there, which needs no network",
+    )  # fmt: skip
+    bare.add_argument("--wheels", type=_path, metavar="FOLDER", help="take it from here, offline")
 
 
 def _toolchain(command: Parser) -> None:
@@ -340,8 +355,9 @@ def _toolchain(command: Parser) -> None:
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "devices": (
-        "what is known of the devices; `calibrate` measures one",
-        "edgekit devices calibrate raspberry-pi-5 --on ssh://pi@raspberry",
+        "what is known of the devices; `calibrate` measures one, `probe` looks at one, `add` "
+        "drafts its profile",
+        "edgekit devices probe --on ssh://pi@raspberry",
         _devices,
     ),
     "inspect": (
@@ -469,8 +485,7 @@ def _target(
         "--on",
         default=default,
         metavar="TARGET",
-        help=f"{purpose}local[:/folder] or ssh://[user@]host[:port][/folder]"
-        + (f" ({default})" if default else ""),
+        help=purpose + _WHERE + (f" ({default})" if default else ""),
     )
     command.add_argument(
         "--accept-new", action="store_true", help="record the key of a host seen for the first time"
@@ -481,8 +496,7 @@ def _targets(command: Parser) -> None:
     """One target, or many."""
     command.add_argument(
         "--on", action="append", metavar="TARGET",
-        help="local[:/folder] or ssh://[user@]host[:port][/folder] (local); may be given several "
-        "times",
+        help=f"{_WHERE} (local); may be given several times",
     )  # fmt: skip
     command.add_argument(
         "--accept-new", action="store_true", help="record the key of a host seen for the first time"

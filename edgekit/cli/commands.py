@@ -16,7 +16,7 @@ from edgekit.cli.shapes import shapes
 from edgekit.domain import BenchmarkResult, DeviceProfile, Format, Goal, Prefer
 from edgekit.errors import DataError, InputError, UsageError
 from edgekit.planning import Choice
-from edgekit.report import documents, fleet_tables, measurements, terminal
+from edgekit.report import documents, fleet_tables, measurements, survey_tables, terminal
 from edgekit.toolchain import environments
 from edgekit.toolchain.environments import Installer
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from edgekit.devices.provision import Equipment
+    from edgekit.devices.survey import Survey
     from edgekit.observer import OnStage
 
 Document = dict[str, Any]
@@ -39,16 +41,40 @@ def devices(arguments: Namespace) -> Output:
             pass
         case ["calibrate", name]:
             return _calibrate(arguments, profiles.find(name))
+        case ["probe"]:
+            found = _surveyed(arguments)
+            return documents.surveyed(found), partial(survey_tables.surveyed, found)
+        case ["add", name]:
+            return _add(arguments, name)
         case [name]:
             profile = profiles.find(name)
             return documents.device(profile), partial(terminal.device, profile)
         case words:
             raise UsageError(
                 f"edgekit devices {' '.join(words)} is not understood",
-                "write `edgekit devices [NAME]` or `edgekit devices calibrate NAME --on TARGET`",
+                "write `edgekit devices [NAME]`, `edgekit devices probe --on TARGET`, or "
+                "`edgekit devices add|calibrate NAME --on TARGET`",
             )
-    found = tuple(profiles.find(name) for name in profiles.names())
-    return documents.devices(found), partial(terminal.devices, found)
+    every = tuple(profiles.find(name) for name in profiles.names())
+    return documents.devices(every), partial(terminal.devices, every)
+
+
+def _surveyed(arguments: Namespace) -> Survey:
+    from edgekit.devices import connect, parse
+    from edgekit.devices.survey import survey
+
+    with connect(parse(arguments.on), accept_new=arguments.accept_new) as transport:
+        return survey(transport)
+
+
+def _add(arguments: Namespace, name: str) -> Output:
+    from edgekit import drafting
+
+    path = drafting.destination(name, force=arguments.force)
+    known = [profiles.find(other) for other in profiles.names() if other != name]
+    drafted = drafting.draft(name, _surveyed(arguments), known)
+    drafting.save(drafted, path)
+    return documents.drafted(drafted, path), partial(survey_tables.drafted, drafted, path)
 
 
 def _calibrate(arguments: Namespace, profile: DeviceProfile) -> Output:
@@ -151,7 +177,11 @@ def push(arguments: Namespace) -> Output:
     """``edgekit push``."""
     from edgekit import field
 
-    options = {"accept_new": arguments.accept_new, "retries": arguments.retry}
+    options: dict[str, Any] = {
+        "equipment": _equipment(arguments),
+        "accept_new": arguments.accept_new,
+        "retries": arguments.retry,
+    }
     if fleets.is_one(arguments):
         on = fleets.members(arguments)[0].target
         with stages() as on_stage:
@@ -198,9 +228,24 @@ def measuring(arguments: Namespace) -> Callable[..., BenchmarkResult]:
     return partial(
         field.measure,
         settings=settings,
-        python=arguments.device_python,
+        equipment=_equipment(arguments),
         accept_new=arguments.accept_new,
         retries=arguments.retry,
+    )
+
+
+def _equipment(arguments: Namespace) -> Equipment:
+    from edgekit.devices.provision import Equipment
+
+    if arguments.wheels and not arguments.provision:
+        raise UsageError(
+            "--wheels says from where, and nothing is to be installed", "give --provision, too"
+        )
+    return Equipment(
+        # `push` and `compare` do not let one choose.
+        python=getattr(arguments, "device_python", None),
+        provision=arguments.provision,
+        wheels=arguments.wheels,
     )
 
 
@@ -225,8 +270,8 @@ def compare(arguments: Namespace) -> Output:
         found = comparison.compare(
             *bundles,
             arguments.on,
-            pairs=arguments.pairs,
-            turn=msgspec.structs.replace(comparison.TURN, seconds=arguments.seconds),
+            pace=comparison.Pace(pairs=arguments.pairs, seconds=arguments.seconds),
+            equipment=_equipment(arguments),
             accept_new=arguments.accept_new,
             on_stage=on_stage,
         )

@@ -53,8 +53,28 @@ def _local(target: Target, accept_new: bool, timeout_s: float) -> Transport:  # 
 def _ssh(target: Target, accept_new: bool, timeout_s: float) -> Transport:
     # Imported here: paramiko takes a fifth of a second that `local` need not pay.
     from edgekit.devices.ssh import SshTransport
+    from edgekit.devices.ssh_connection import Connection
 
-    return SshTransport(target, accept_new=accept_new, timeout_s=timeout_s)
+    return SshTransport(target, Connection(target, accept_new=accept_new, timeout_s=timeout_s))
 
 
-_OPENERS: dict[str, Callable[[Target, bool, float], Transport]] = {"local": _local, "ssh": _ssh}
+def _openssh(target: Target, accept_new: bool, timeout_s: float) -> Transport:
+    from edgekit.devices.openssh import OpensshConnection
+    from edgekit.devices.ssh import SshTransport
+
+    connection = OpensshConnection(target, accept_new=accept_new, timeout_s=timeout_s)
+    return SshTransport(target, connection)
+
+
+def _adb(target: Target, accept_new: bool, timeout_s: float) -> Transport:  # noqa: ARG001
+    from edgekit.devices.adb import AdbTransport
+
+    return AdbTransport(target, timeout_s=timeout_s)
+
+
+_OPENERS: dict[str, Callable[[Target, bool, float], Transport]] = {
+    "local": _local,
+    "ssh": _ssh,
+    "openssh": _openssh,
+    "adb": _adb,
+}

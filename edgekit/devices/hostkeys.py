@@ -96,11 +96,14 @@ class KnownHosts:
         )
 
     def _unknown(self, key: HostKey) -> HostKeyError:
-        why = "is not known"
+        named = f"the {key.type} host key {key.fingerprint} of {self._endpoint}"
         if any(entry.marker == _AUTHORITY for entry in self._entries):
-            why = "is only vouched for by a @cert-authority, which edgekit does not support"
+            return HostKeyError(
+                f"{named} is only vouched for by a @cert-authority, which edgekit does not support",
+                "write openssh:// instead of ssh://, to go by the system's ssh",
+            )
         return HostKeyError(
-            f"the {key.type} host key {key.fingerprint} of {self._endpoint} {why}",
+            f"{named} is not known",
             "compare the fingerprint on the device (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), "
             "then use --accept-new to record it",
         )

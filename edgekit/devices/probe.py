@@ -186,12 +186,15 @@ def _missing(facts: Sequence[DeviceFacts], runtimes: Mapping[str, str]) -> Devic
     if not facts:
         return DeviceRuntimeMissing(
             f"the device has no Python; the bundle needs NumPy and {needed}",
-            f"install Python 3.8 or newer there, then: python3 -m pip install numpy '{first}'",
+            f"install Python 3.8 or newer there, then: python3 -m pip install numpy '{first}'; "
+            "on a phone Termux has it, and an SSH server (pkg install python openssh), which "
+            "ssh://PHONE:8022 reaches",
         )
     return DeviceRuntimeMissing(
         f"the device lacks what the bundle needs: NumPy and {needed} in one Python; found "
         + "; ".join(_described(fact) for fact in facts),
-        f"on the device: {facts[0].python} -m pip install numpy '{first}'",
+        "--provision has edgekit install it there, without network on the device; or do it "
+        f"yourself: {facts[0].python} -m pip install numpy '{first}'",
     )
 
 

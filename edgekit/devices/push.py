@@ -1,7 +1,8 @@
 """Bundles onto a device: what is missing is sent, verified there, and made visible in one step.
 
-``<workdir>/bundles/<sha256>`` is complete and read-only, or absent. What was cut short
-waits under ``<workdir>/staging`` for the next attempt, and is swept after a day.
+``<workdir>/bundles/<sha256>`` is complete and read-only, or absent; so is whatever else is sent
+as a :class:`Parcel`. What was cut short waits under ``<workdir>/staging`` for the next attempt,
+and is swept after a day.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ import logging
 import posixpath
 import secrets
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
 
 from edgekit.bundle import MANIFEST, Bundle
 from edgekit.devices import digests
@@ -42,12 +47,45 @@ _SYNC_S = 300.0
 _log = logging.getLogger(__name__)
 
 
+class Parcel(Struct, frozen=True, kw_only=True):
+    """Files that are to be on the device all of them, as they are here, or not at all.
+
+    Attributes:
+        what: how messages name it.
+        shelf: the folder below the working folder that it goes into.
+        root: where the files lie here.
+        digests: the sha256 of each, by its path below ``root``.
+        sha256: what the whole is known by.
+    """
+
+    what: str
+    shelf: str
+    root: Path
+    digests: Mapping[str, str]
+    sha256: str
+
+
 def push(transport: Transport, bundle: Bundle, progress: Progress | None = None) -> Deployment:
     """Bring a bundle to the device; one that is there already costs a verification only.
 
+    Args, result and errors as ``send``.
+    """
+    parcel = Parcel(
+        what="bundle",
+        shelf="bundles",
+        root=bundle.root,
+        digests={**bundle.manifest.digests, MANIFEST: bundle.sha256},
+        sha256=bundle.sha256,
+    )
+    return send(transport, parcel, progress)
+
+
+def send(transport: Transport, parcel: Parcel, progress: Progress | None = None) -> Deployment:
+    """Bring a parcel to the device; one that is there already costs a verification only.
+
     Args:
         transport: an open connection.
-        bundle: open and verified.
+        parcel: its files verified.
         progress: called with the number of bytes just sent.
 
     Raises:
@@ -56,7 +94,7 @@ def push(transport: Transport, bundle: Bundle, progress: Progress | None = None)
         InputError: a file of the bundle cannot be read any more.
     """
     started = time.monotonic()
-    work = _Push(transport, bundle, progress)
+    work = _Push(transport, parcel, progress)
     try:
         work.prepare()
         work.ensure()
@@ -67,7 +105,7 @@ def push(transport: Transport, bundle: Bundle, progress: Progress | None = None)
         raise work.explained(error) from error
     return Deployment(
         target=str(transport.target),
-        bundle_sha256=bundle.sha256,
+        bundle_sha256=parcel.sha256,
         path=work.home,
         pushed_bytes=work.sent_bytes,
         skipped_bytes=max(0, work.total_bytes - work.sent_bytes),
@@ -80,24 +118,23 @@ class _Stolen(Exception):
 
 
 class _Push:
-    """One push: a bundle, a device, and where the one goes on the other."""
+    """One push: a parcel, a device, and where the one goes on the other."""
 
-    def __init__(self, transport: Transport, bundle: Bundle, progress: Progress | None) -> None:
+    def __init__(self, transport: Transport, parcel: Parcel, progress: Progress | None) -> None:
         self._transport = transport
-        self._bundle = bundle
+        self._parcel = parcel
         self._progress = progress
-        self._sizes = {name: (bundle.root / name).stat().st_size for name in bundle.files}
-        self._digests = {**bundle.manifest.digests, MANIFEST: bundle.sha256}
-        self._folders = sorted({folder for name in bundle.files for folder in _above(name)})
-        self._bundles = posixpath.join(transport.workdir, "bundles")
+        self._sizes = {name: (parcel.root / name).stat().st_size for name in parcel.digests}
+        self._folders = sorted({folder for name in parcel.digests for folder in _above(name)})
+        self._shelf = posixpath.join(transport.workdir, parcel.shelf)
         self._stagings = posixpath.join(transport.workdir, "staging")
-        self.home = posixpath.join(self._bundles, bundle.sha256)
+        self.home = posixpath.join(self._shelf, parcel.sha256)
         self.total_bytes = sum(self._sizes.values())
         self.sent_bytes = 0
 
     def prepare(self) -> None:
         """Make the folders; refuse those that lead elsewhere, close the staging to others."""
-        for folder in (self._bundles, self._stagings):
+        for folder in (self._shelf, self._stagings):
             self._transport.mkdir(folder)
             facts = self._transport.stat(folder)
             if facts is None or facts.is_link:
@@ -108,7 +145,7 @@ class _Push:
         self._run(["chmod", "0700", self._stagings], "close the staging folder to others")
 
     def ensure(self) -> None:
-        """Have the bundle on the device, whoever brings it there."""
+        """Have it on the device, whoever brings it there."""
         for attempt in range(_ATTEMPTS):
             if self._is_there():
                 return
@@ -121,7 +158,7 @@ class _Push:
                 return
         if not self._is_there():
             raise self._error(
-                "other pushes of the same bundle kept interfering",
+                f"other pushes of the same {self._parcel.what} kept interfering",
                 "wait for them to end, then push again",
             )
 
@@ -151,16 +188,16 @@ class _Push:
             _log.warning("cannot sweep %s: %s", self._stagings, error.message)
 
     def _is_there(self) -> bool:
-        """Whether the bundle is there and whole; one that is damaged is moved out of sight."""
+        """Whether it is there and whole; one that is damaged is moved out of sight."""
         facts = self._transport.stat(self.home)
         if facts is None:
             return False
         is_folder = facts.is_dir and not facts.is_link
         if is_folder and not self._differing(self.home):
             return True
-        _log.warning("the bundle %s on the device is damaged: pushing it anew", self.home)
+        _log.warning("%s on the device is damaged: pushing it anew", self.home)
         if is_folder:
-            self._run(["chmod", "0700", self.home], "move a damaged bundle aside")
+            self._run(["chmod", "0700", self.home], f"move a damaged {self._parcel.what} aside")
         aside = posixpath.join(self._stagings, f"damaged-{secrets.token_hex(8)}")
         with suppress(_Stolen):
             self._move(self.home, aside)
@@ -195,11 +232,11 @@ class _Push:
 
     @property
     def _prefix(self) -> str:
-        """What the staging folders of this bundle begin with."""
-        return f"{self._bundle.sha256[:16]}-"
+        """What the staging folders of this begin with."""
+        return f"{self._parcel.sha256[:16]}-"
 
     def _earlier(self) -> str | None:
-        """The newest folder that an earlier push of this bundle left."""
+        """The newest folder that an earlier push of this left."""
         found: list[tuple[float, str]] = []
         for name in self._transport.listdir(self._stagings):
             path = posixpath.join(self._stagings, name)
@@ -237,7 +274,7 @@ class _Push:
 
     def _send(self, name: str, path: str, offset: int) -> None:
         try:
-            self._transport.put(self._bundle.root / name, path, offset=offset, progress=self._count)
+            self._transport.put(self._parcel.root / name, path, offset=offset, progress=self._count)
         except ConnectionFailed:
             raise
         except DeviceError as error:
@@ -262,17 +299,18 @@ class _Push:
         if damaged and (damaged := self._differing(staging)):
             raise self._error(
                 f"{damaged[0]} arrived damaged, twice",
-                "the bundle changed while it was read, or the device's storage is failing",
+                f"the {self._parcel.what} changed while it was read, or the device's storage is "
+                "failing",
             )
 
     def _differing(self, folder: str) -> list[str]:
         """The files in ``folder`` that are missing or not what the manifest says."""
-        found = digests.sha256(self._transport, folder, self._digests, self.total_bytes)
-        return [name for name, digest in self._digests.items() if found.get(name) != digest]
+        found = digests.sha256(self._transport, folder, self._parcel.digests, self.total_bytes)
+        return [name for name, digest in self._parcel.digests.items() if found.get(name) != digest]
 
     def _publish(self, staging: str) -> None:
         """Make a verified folder read-only, durable and visible, in this order."""
-        purpose = "make the bundle read-only"
+        purpose = f"make the {self._parcel.what} read-only"
         # The innermost first: a folder is durable when what it names is.
         folders = [posixpath.join(staging, folder) for folder in reversed(self._folders)]
         for batch in digests.batches((*folders, staging)):
@@ -284,7 +322,7 @@ class _Push:
             raise
         # Not before: a folder that cannot be written to cannot be moved either.
         self._run(["chmod", "0555", self.home], purpose)
-        self._transport.sync(self._bundles)
+        self._transport.sync(self._shelf)
 
     def _move(self, old: str, new: str) -> None:
         """Rename a folder that another push may get hold of first.
@@ -300,7 +338,7 @@ class _Push:
             if self._transport.stat(old) is None or self._transport.stat(new) is not None:
                 raise _Stolen from error
             raise DeviceError(
-                error.message, f"{self._stagings} and {self._bundles} must lie on the same disk"
+                error.message, f"{self._stagings} and {self._shelf} must lie on the same disk"
             ) from error
 
     def _now_s(self) -> float:

@@ -14,16 +14,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import paramiko
 from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_CHANNEL_REQUEST
 from paramiko.sftp import CMD_EXTENDED, CMD_STATUS, SFTPError
 
+from edgekit.devices import posix
 from edgekit.devices.command import Command, check_argv, run
 from edgekit.devices.host_files import opened
 from edgekit.devices.output import clean
-from edgekit.devices.ssh_connection import UNRESPONSIVE_S, Connection
 from edgekit.devices.transport import Completed, FileFacts, Progress, Stream
 from edgekit.domain import Target
 from edgekit.errors import ConnectionFailed, ConnectionLost, DeviceError, EdgekitError
@@ -42,41 +42,44 @@ WINDOW_BYTES = 2 * 1024 * 1024
 _UNANSWERED = 96
 _READ_AHEAD = 64
 _MAX_LISTING = 100_000
-_REMOVE = '[ -L "$1" ] || [ ! -e "$1" ] || chmod -R u+w "$1"; rm -rf "$1"'
-_SYNC = 'sync "$1" 2>/dev/null || sync'
-_DF_ROW = re.compile(r"\s\d+\s+-?\d+\s+(-?\d+)\s+\d+%\s")
 _LOST = (OSError, EOFError, paramiko.SSHException)
 # What paramiko says of a channel when it has closed that, and not yet marked the rest as lost.
 _CLOSED = "Socket is closed"
 _SIGNAL = re.compile(r"[A-Z0-9]{1,12}")
 
 
+class SshConnection(Protocol):
+    """An authenticated connection to an SSH server, whoever made it."""
+
+    @property
+    def transport(self) -> Any:
+        """paramiko's transport: opens channels."""
+        ...
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    def lost(self, doing: str) -> ConnectionLost:
+        """The error that says that, and as far as known why, the connection ended."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class SshTransport:
     """The :class:`Transport` to a device that runs an SSH server.
 
     Args:
-        target: whom to connect to; ``~/.ssh/config`` applies.
-        accept_new: record the keys of hosts that are not known yet.
-        timeout_s: for each step of connecting.
-        unresponsive_s: silence after which the connection is given up.
+        target: whom ``connection`` leads to.
+        connection: authenticated; closed with this.
 
     Raises:
-        HostKeyError: a host's key is unknown, changed or revoked.
-        ConnectionFailed: the device cannot be reached or refuses the user.
+        DeviceError: the device's home folder cannot be found out.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        *,
-        accept_new: bool = False,
-        timeout_s: float = 15.0,
-        unresponsive_s: float = UNRESPONSIVE_S,
-    ) -> None:
+    def __init__(self, target: Target, connection: SshConnection) -> None:
         self._target = target
-        self._connection = Connection(
-            target, accept_new=accept_new, timeout_s=timeout_s, unresponsive_s=unresponsive_s
-        )
+        self._connection = connection
         self._signals = _note_signals(self._connection.transport)
         self._session: Any = None
         try:
@@ -181,14 +184,13 @@ class SshTransport:
             sftp.posix_rename(old, new)
 
     def remove(self, path: str) -> None:
-        self._shell(_REMOVE, path, f"cannot remove {path}")
+        self._shell(posix.REMOVE, path, f"cannot remove {path}")
 
     def sync(self, path: str) -> None:
-        self._shell(_SYNC, path, f"cannot sync {path}")
+        self._shell(posix.SYNC, path, f"cannot sync {path}")
 
     def free_bytes(self, path: str) -> int | None:
-        row = _DF_ROW.findall(self.run(["df", "-Pk", path]).stdout.decode("utf-8", "replace"))
-        return max(0, int(row[-1])) * 1024 if row else None
+        return posix.free_bytes(self.run(["df", "-Pk", path]).stdout)
 
     def close(self) -> None:
         self._connection.close()
@@ -301,7 +303,7 @@ class _Pipes:
     """The :class:`Pipes` of a command on a channel."""
 
     def __init__(
-        self, channel: Any, connection: Connection, signals: dict[int, str], what: str
+        self, channel: Any, connection: SshConnection, signals: dict[int, str], what: str
     ) -> None:
         self._channel = channel
         self._connection = connection

@@ -77,7 +77,7 @@ def _jumps(options: Options, host: str) -> tuple[Target, ...]:
     if via == "proxycommand":
         raise ConnectionFailed(
             f"~/.ssh/config sets ProxyCommand for {host}, and edgekit runs no commands from there",
-            "use ProxyJump, or name the host's address as the target",
+            f"go by the system's ssh, which does: openssh://{host}; or use ProxyJump",
         )
     return tuple(_jump(hop.strip(), host) for hop in value.split(","))
 
@@ -222,6 +222,7 @@ def _criterion(name: str, value: str, where: str, target: Target, options: Optio
     if name not in subjects:
         raise ConnectionFailed(
             f"{where}: edgekit does not follow `Match {name}`",
-            "nothing from ~/.ssh/config is run; put the settings under a Host line",
+            f"go by the system's ssh, which does: openssh://{target.host}; or put the settings "
+            "under a Host line",
         )
     return _matches(value.split(","), subjects[name])

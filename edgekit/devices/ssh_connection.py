@@ -61,7 +61,12 @@ class Connection:
     """
 
     def __init__(
-        self, target: Target, *, accept_new: bool, timeout_s: float, unresponsive_s: float
+        self,
+        target: Target,
+        *,
+        accept_new: bool = False,
+        timeout_s: float = 15.0,
+        unresponsive_s: float = UNRESPONSIVE_S,
     ) -> None:
         self._transports: list[Any] = []
         self._stopped = Event()

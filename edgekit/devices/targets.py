@@ -1,4 +1,8 @@
-"""The names of targets: ``local``, ``local:/dir`` and ``ssh://[user@]host[:port][/workdir]``."""
+"""The names of targets: ``local``, ``local:/dir`` and ``ssh://[user@]host[:port][/workdir]``.
+
+``openssh://`` instead of ``ssh://`` goes by the system's ``ssh``; ``adb://SERIAL[/workdir]`` is an
+Android device.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,14 @@ from edgekit.domain import Target
 from edgekit.errors import UsageError
 
 _SSH = re.compile(
-    r"ssh://(?:(?P<user>[^@/]*)@)?(?P<host>\[[^\]/]*\]|[^:/@\[\]]*)"
+    r"(?P<transport>ssh|openssh)://(?:(?P<user>[^@/]*)@)?(?P<host>\[[^\]/]*\]|[^:/@\[\]]*)"
     r"(?::(?P<port>[^/:@]*))?(?P<workdir>/.*)?"
 )
+_ADB = re.compile(r"adb://(?P<serial>[\w.:\[\]][\w.:\[\]-]*|)(?P<workdir>/.*)?", re.ASCII)
 _HINT = (
-    "a target is `local`, `local:/absolute/folder` or `ssh://[user@]host[:port][/folder]`, "
-    "for example ssh://pi@raspberrypi or ssh://pi@raspberrypi:2222/~/edgekit"
+    "a target is `local`, `local:/absolute/folder`, `ssh://[user@]host[:port][/folder]`, or "
+    "openssh:// for the system's ssh, or `adb://[serial][/folder]`; for example "
+    "ssh://pi@raspberrypi:2222/~/edgekit"
 )
 _MAX_PORT = 65535
 
@@ -32,8 +38,11 @@ def parse(text: str) -> Target:
         raise UsageError("a target's name holds a control character", _HINT)
     if text == "local" or text.startswith("local:"):
         return _local(text)
-    if text.startswith("ssh://"):
+    if text.startswith(("ssh://", "openssh://")):
         return _ssh(text)
+    if match := _ADB.fullmatch(text):
+        workdir = (match["workdir"] or "").rstrip("/") or None
+        return Target(transport="adb", host=match["serial"], workdir=workdir)
     raise UsageError(f"{_without_password(text)!r} is not a target", _HINT)
 
 
@@ -50,7 +59,7 @@ def _ssh(text: str) -> Target:
     if match is None:
         raise UsageError(f"{shown!r} is not a target", _HINT)
     return Target(
-        transport="ssh",
+        transport=match["transport"],
         host=_host(match["host"], shown),
         port=_port(match["port"], shown),
         user=_user(match["user"], shown),

@@ -8,9 +8,10 @@ from msgspec import Struct
 
 
 class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where to run: ``local``, or a host reached over SSH.
+    """Where to run: ``local``, a host reached over SSH, or an Android device.
 
     Attributes:
+        host: over adb the device's serial number, which may hold a port; empty: the only one.
         workdir: the folder on the device; relative to the home folder unless absolute;
             ``None``: the transport's default.
     """
@@ -24,6 +25,8 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def __str__(self) -> str:
         if self.transport == "local":
             return f"local:{self.workdir}" if self.workdir else "local"
+        if self.transport == "adb":
+            return f"adb://{self.host}{self.workdir or ''}"
         user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = f":{self.port}" if self.port else ""
@@ -43,6 +46,8 @@ class DeviceFacts(Struct, frozen=True, kw_only=True):
 
     Attributes:
         python: path of the interpreter that answered.
+        abi: what compiled modules of that interpreter are marked by (its ``SOABI``):
+            implementation, version and the processor that it was compiled for.
         fingerprint: sha256 over machine, CPU model, cores and memory: the same device
             gives the same one.
     """
@@ -59,6 +64,7 @@ class DeviceFacts(Struct, frozen=True, kw_only=True):
     cpu_flags: tuple[str, ...] = ()
     runtimes: tuple[DeviceRuntimeFound, ...] = ()
     fingerprint: str = ""
+    abi: str = ""
 
 
 class Deployment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

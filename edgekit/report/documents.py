@@ -10,6 +10,7 @@ import msgspec
 from edgekit import paired
 from edgekit.benchmarking import figures
 from edgekit.comparison import Comparison
+from edgekit.devices.survey import Survey
 from edgekit.domain import (
     BenchmarkResult,
     Calibration,
@@ -23,6 +24,7 @@ from edgekit.domain import (
     Rejection,
     ValidationReport,
 )
+from edgekit.drafting import Draft
 from edgekit.errors import EdgekitError
 from edgekit.exporting import Exported
 from edgekit.pipeline import Built, Inspection
@@ -55,6 +57,22 @@ def devices(profiles: tuple[DeviceProfile, ...]) -> Document:
             }
             for profile in profiles
         ]
+    }
+
+
+def surveyed(found: Survey) -> Document:
+    """What a device said that it is."""
+    return {**plain(found)}
+
+
+def drafted(made: Draft, path: Path) -> Document:
+    """A drafted profile, where it is, what it rests on, and what nobody measured."""
+    return {
+        "path": str(path),
+        "base": made.base,
+        "why": made.why,
+        "estimates": list(made.estimates),
+        "profile": plain(made.profile),
     }
 
 

@@ -38,6 +38,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -171,6 +172,7 @@ def facts(emit: Events, _arguments: argparse.Namespace) -> None:
             "event": "facts",
             "python": sys.executable,
             "python_version": platform.python_version(),
+            "abi": sysconfig.get_config_var("SOABI") or "",
             "numpy_version": version_of("numpy"),
             "system": platform.system(),
             "machine": platform.machine(),

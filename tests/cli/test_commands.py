@@ -53,6 +53,26 @@ def test_devices(edgekit: Edgekit) -> None:
     assert one["memory"]["total_mib"] == 8192
 
 
+def test_a_device_is_asked_what_it_is_and_becomes_a_profile(
+    edgekit: Edgekit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    told = edgekit("devices", "probe", "--on", "local", "--json").json
+    assert told["clusters"][0]["cores"] >= 1
+    assert told["pythons"][0]["runtimes"]
+    assert "cores" in edgekit("devices", "probe").stdout
+
+    added = edgekit("devices", "add", "this-one", "--on", "local", "--json").json
+    assert Path(added["path"]) == tmp_path / "edgekit/devices/this-one.toml"
+    assert "power" in added["estimates"]
+    assert edgekit("devices", "this-one", "--json").json == added["profile"]
+    assert edgekit("plan", DIGITS_MODEL, "--device", "this-one").code == 0
+
+    again = edgekit("devices", "add", "this-one", "--json")
+    assert (again.code, again.error["kind"]) == (2, "profile")
+    assert edgekit("devices", "add", "this-one", "--force").code == 0
+
+
 def test_inspect(edgekit: Edgekit) -> None:
     found = edgekit("inspect", DIGITS_MODEL, "--json").json
     assert found["parameters"] == 9930

@@ -142,6 +142,11 @@ def test_wrong_usage(edgekit: Edgekit, tmp_path: Path, words: tuple[object, ...]
     refused(edgekit, tmp_path, *words)
 
 
+def test_wheels_with_nothing_to_install(edgekit: Edgekit, tmp_path: Path) -> None:
+    error = refused(edgekit, tmp_path, "push", "some.edgekit", "--wheels", ".")
+    assert "--provision" in error["hint"]
+
+
 def test_verbose_shows_where_it_happened(edgekit: Edgekit, tmp_path: Path) -> None:
     ran = edgekit("inspect", tmp_path / "absent.onnx", "--verbose")
     assert ran.code == 2

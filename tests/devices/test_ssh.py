@@ -15,6 +15,7 @@ import pytest
 
 from edgekit import devices
 from edgekit.devices.ssh import SshTransport
+from edgekit.devices.ssh_connection import Connection
 from edgekit.devices.transport import Transport
 from edgekit.domain import Target
 from edgekit.errors import ConnectionFailed, DeviceError, HostKeyError
@@ -307,7 +308,7 @@ class TestLoss:
         target = Target(
             transport="ssh", host="127.0.0.1", port=sshd.port, workdir=str(tmp_path / "work")
         )
-        device = SshTransport(target, unresponsive_s=1.0)
+        device = SshTransport(target, Connection(target, unresponsive_s=1.0))
         yield device
         device.close()
 

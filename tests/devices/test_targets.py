@@ -27,6 +27,13 @@ from edgekit.errors import UsageError
             Target(transport="ssh", host="h-1.example", port=1, user="a.b", workdir="/var/my work"),
         ),
         ("ssh://h/~/edge", Target(transport="ssh", host="h", workdir="/~/edge")),
+        ("openssh://board/w", Target(transport="openssh", host="board", workdir="/w")),
+        ("adb://", Target(transport="adb")),
+        ("adb://R58M1234ABC", Target(transport="adb", host="R58M1234ABC")),
+        (
+            "adb://192.168.1.7:5555/data/local/tmp/my work",
+            Target(transport="adb", host="192.168.1.7:5555", workdir="/data/local/tmp/my work"),
+        ),
         ("ssh://[::1]", Target(transport="ssh", host="::1")),
         (
             "ssh://pi@[fe80::1%eth0]:22/w",
@@ -75,6 +82,9 @@ def test_a_trailing_slash_says_nothing() -> None:
         ("ssh://h/\x1b[2J", "control character"),
         ("ssh://h/a\0b", "control character"),
         ("local:/a\rb", "control character"),
+        ("adb://-s", "not a target"),
+        ("adb://a b", "not a target"),
+        ("adb:", "not a target"),
     ],
 )
 def test_what_is_no_target_is_refused(text: str, named: str) -> None:

@@ -9,6 +9,7 @@ _BAD = "tests/devices/test_bad_network.py::"
 _SSH = "tests/devices/test_ssh.py::"
 _PUSH = "tests/devices/test_push.py::"
 _PROBE = "tests/devices/test_probe.py::"
+_PROVISION = "tests/devices/test_provision.py::"
 _CONTRACT = "tests/devices/test_ssh.py::TestSsh::"
 _DRIVE = "tests/benchmarking/test_drive.py::"
 _RUNNER = "tests/runtime_stubs/test_runner_bench.py::"
@@ -106,8 +107,14 @@ FAULTS = {
         ),
     ),
     16: Fault(
-        "the runtime is missing or too old",
-        (_PROBE + "test_what_there_is_and_what_is_needed_are_said",),
+        "another architecture, a missing runtime or library, an old glibc",
+        (
+            _PROBE + "test_what_there_is_and_what_is_needed_are_said",
+            _PROVISION + "test_a_wheel_for_another_processor_is_refused_unsent",
+            _PROVISION + "test_a_library_for_another_processor_is_found_in_a_wheel_that_lies",
+            _PROVISION + "test_devices_that_no_wheel_is_made_for",
+            _PROVISION + "test_what_does_not_load_there_is_not_installed",
+        ),
     ),
     17: Fault("another host key", (_SSH + "TestHostKeys::test_a_changed_key_is_a_hard_stop",)),
     18: Fault("a disk too small from the start", (_PUSH + "test_a_full_disk",)),
