@@ -35,6 +35,9 @@ class Pace(Struct, frozen=True, kw_only=True):
     seconds: float = _TURN.seconds
 
 
+_PACE = Pace()
+
+
 class Comparison(Struct, frozen=True, kw_only=True):
     """What was found.
 
@@ -55,7 +58,7 @@ def compare(
     second: Path,
     on: str,
     *,
-    pace: Pace = Pace(),
+    pace: Pace = _PACE,
     equipment: Equipment = AS_IT_IS,
     accept_new: bool = False,
     on_stage: OnStage = silent,
