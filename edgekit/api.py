@@ -266,14 +266,20 @@ def _file(data: str | Path | Samples | None, labels: ArrayLike | None) -> Iterat
 
 
 def _one_by_one(data: Samples) -> TypeGuard[Iterable[Arrays]]:
-    """Whether samples come one after another: whatever is no array, sequence or mapping."""
+    """Whether samples come one after another: mappings, and whatever is no array or sequence."""
     whole = isinstance(data, Sequence | Mapping) or hasattr(data, "__array__")
+    if isinstance(data, Sequence) and data and isinstance(data[0], Mapping):
+        return True
     return isinstance(data, Iterable) and not whole
 
 
 def _by_name(data: Arrays) -> dict[str, NDArray[Any]]:
     named = dict(data) if isinstance(data, Mapping) else {"x": data}
-    return {name: np.ascontiguousarray(array) for name, array in named.items()}
+    try:
+        return {name: np.ascontiguousarray(array) for name, array in named.items()}
+    except ValueError as error:
+        hint = "an array, or a mapping from the inputs' names to arrays"
+        raise DataError(f"a sample is no array of numbers: {error}", hint) from error
 
 
 def _rows(data: Iterable[Arrays], labels: ArrayLike | None) -> Iterator[dict[str, NDArray[Any]]]:
@@ -282,14 +288,16 @@ def _rows(data: Iterable[Arrays], labels: ArrayLike | None) -> Iterator[dict[str
     Raises:
         DataError: there are more of the one than of the other.
     """
-    if labels is None:
-        yield from map(_by_name, data)
-        return
-    try:
-        for sample, label in zip(data, np.asarray(labels), strict=True):
-            yield {**_by_name(sample), "y": np.asarray(label)}
-    except ValueError as error:
-        raise DataError(f"samples and labels differ in number: {error}") from error
+    told, count = None if labels is None else np.asarray(labels), 0
+    for count, sample in enumerate(data, 1):
+        row = _by_name(sample)
+        if told is not None:
+            if count > len(told):
+                raise DataError(f"there are more samples than the {len(told)} labels")
+            row["y"] = np.asarray(told[count - 1])
+        yield row
+    if told is not None and count < len(told):
+        raise DataError(f"there are {count} samples and {len(told)} labels")
 
 
 @contextmanager

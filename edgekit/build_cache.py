@@ -13,16 +13,6 @@ from edgekit.content import content, data_digest
 from edgekit.domain import Format
 from edgekit.toolchain.environments import TOOLS
 
-_TOOLS = (
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "coremltools",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxsim",
-)
-
 
 def entry(model: Path, request: msgspec.Struct, data: Iterable[Path | None]) -> str:
     """The store entry of a build.
@@ -58,7 +48,9 @@ def code() -> str:
 
 def tools() -> dict[str, str]:
     """The version of edgekit, and of every tool that is installed here, by name."""
-    return fingerprint.versions(_TOOLS) | {tool.name: tool.version for tool in TOOLS.values()}
+    return fingerprint.versions(fingerprint.TOOLS) | {
+        tool.name: tool.version for tool in TOOLS.values()
+    }
 
 
 def _without_paths(request: msgspec.Struct) -> dict[str, object]:

@@ -10,6 +10,12 @@ from pathlib import Path
 
 from edgekit import __version__
 
+TOOLS = (
+    *("ai-edge-litert", "ai-edge-quantizer", "coremltools", "numpy", "onnx", "onnxruntime"),
+    *("onnxsim", "pillow", "scipy"),
+)
+"""Distributions whose versions decide what comes out."""
+
 _KINDS = (".py", ".txt", ".json")
 
 
@@ -27,6 +33,12 @@ def code() -> str:
             total.update(name.as_posix().encode())
             total.update(path.read_bytes())
     return total.hexdigest()
+
+
+def tools() -> str:
+    """A digest of edgekit's own code, and of the versions of all that computes for it."""
+    told = [f"{name} {version}" for name, version in versions(TOOLS).items()]
+    return hashlib.sha256("\n".join([code(), *told]).encode()).hexdigest()
 
 
 def versions(distributions: tuple[str, ...]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 A file is an array (``.npy``), several by the inputs' names (``.npz``), or an image, which
 becomes what an input takes by its declared ``Picture``. Where all files lie in folders of
-their own, these name the classes.
+their own, these name the classes: as the labels do, or else in their order, or by their numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgekit import datasets, fingerprint, interfaces, store
 from edgekit.content import content, files
-from edgekit.datasets import LABELS
+from edgekit.datasets import LABELS, SINGLE
 from edgekit.domain import Interface, Picture, TensorSpec
 from edgekit.errors import DataError, ToolMissing
 from edgekit.toolchain import isolation
@@ -29,6 +29,7 @@ Sample = dict[str, Array]
 _LIMITS = Limits(seconds=3600)
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _ARRAY, _ARRAYS = ".npy", ".npz"
+_FILE = "samples.npz"
 _HINT = "a folder holds .npy arrays, .npz files with an array for each input, or images"
 
 
@@ -47,14 +48,13 @@ def gathered(
         DataError: nothing there, a file of another kind, or samples that do not fit.
         ToolMissing: images, and Pillow is not installed.
     """
-    parts = [*content(folder), msgspec.json.encode((inputs, interface)), fingerprint.code()]
-    name = f"{folder.resolve().name}{_ARRAYS}"
+    parts = [*content(folder), msgspec.json.encode((inputs, interface)), fingerprint.tools()]
     made = store.make(
         cache,
         f"gathered/{store.key(parts)}",
-        lambda aside: isolation.call(_fill, _LIMITS, aside / name, folder, inputs, interface),
+        lambda aside: isolation.call(_fill, _LIMITS, aside / _FILE, folder, inputs, interface),
     )
-    return made / name
+    return made / _FILE
 
 
 def _fill(
@@ -79,8 +79,10 @@ def _samples(
     classes: dict[str, int],
 ) -> Iterator[Sample]:
     for path in found:
+        sample = _sample(path, inputs, interface)
         label = {LABELS: np.array(classes[path.parent.name])} if classes else {}
-        yield {**_sample(path, inputs, interface), **label}
+        # An input may have that name, too.
+        yield {**label, **sample}
 
 
 def _classes(folder: Path, found: list[Path], labels: tuple[str, ...]) -> dict[str, int]:
@@ -102,6 +104,8 @@ def _classes(folder: Path, found: list[Path], labels: tuple[str, ...]) -> dict[s
         raise DataError(
             f"{folder / unknown[0]} is named like none of the labels: {', '.join(labels[:10])}"
         )
+    if not labels and all(name.isdecimal() for name in names):
+        return {name: int(name) for name in names}
     order = labels or names
     return {name: order.index(name) for name in names}
 
@@ -115,10 +119,13 @@ def _sample(path: Path, inputs: tuple[TensorSpec, ...], interface: Interface) ->
     suffix = path.suffix.lower()
     if suffix == _ARRAYS:
         arrays = _read(path)
+        if len(inputs) == 1 and inputs[0].name not in arrays and SINGLE in arrays:
+            arrays[inputs[0].name] = arrays[SINGLE]
         missing = [spec.name for spec in inputs if spec.name not in arrays]
         if missing:
             raise DataError(f"{path} has no array for the input {missing[0]!r}")
-        return {spec.name: _fitted(path, spec, arrays[spec.name]) for spec in inputs}
+        label = {LABELS: arrays[LABELS]} if LABELS in arrays else {}
+        return {**label, **{spec.name: _fitted(path, spec, arrays[spec.name]) for spec in inputs}}
     if len(inputs) != 1:
         named = ", ".join(spec.name for spec in inputs)
         raise DataError(
@@ -181,6 +188,8 @@ def _image(path: Path, spec: TensorSpec, picture: Picture) -> Array:
     _, height, width, _ = (spec.shape[axis] for axis in order)
     try:
         with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                raise DataError(f"{path} has more than 8 bits a channel", "give it as an array")
             turned = ImageOps.exif_transpose(image)
             mode = "L" if picture.channels == 1 else "RGB"
             resized = turned.convert(mode).resize((width, height), Image.Resampling.BILINEAR)

@@ -81,7 +81,8 @@ def repaired(
         return None
     on_stage("sensitivity", f"what each node of {recipe.label} costs")
     try:
-        asked = job(bench, recipe, folder, prepared(bench, recipe, on_stage).source)
+        source = prepared(bench, recipe, on_stage, mixed=True).source
+        asked = job(bench, recipe, folder, source)
         costs = _sensitivity(asked, spec.sensitivity, bench.calibration, bench.cache)
     except ToolError:
         # Some runtimes do not survive every mixture; the next candidate is tried instead.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from msgspec import Struct
@@ -22,7 +23,7 @@ from edgekit.domain import (
     RoundingReport,
     ValidationReport,
 )
-from edgekit.errors import ToolError
+from edgekit.errors import ModelError, ToolError
 from edgekit.formats import FORMATS, Job
 from edgekit.observer import OnStage
 from edgekit.sources import SourceModel
@@ -135,10 +136,15 @@ def job(bench: Bench, recipe: Recipe, folder: Path, source: SourceModel) -> Job:
     )
 
 
-def prepared(bench: Bench, recipe: Recipe, on_stage: OnStage) -> Prepared:
+def prepared(
+    bench: Bench, recipe: Recipe, on_stage: OnStage, *, mixed: bool | None = None
+) -> Prepared:
     """The source, pruned first, then made ready for its integers.
 
-    Without calibration data it stays as it is.
+    Without calibration data it stays as it is, and balancing it may fail: it is no must.
+
+    Args:
+        mixed: nodes will stay in float; ``None``: as the recipe says.
     """
     source, calibration, cache = bench.reference.source, bench.calibration, bench.cache
     if calibration is None:
@@ -154,8 +160,10 @@ def prepared(bench: Bench, recipe: Recipe, on_stage: OnStage) -> Prepared:
         return Prepared(source, pruned, rounded)
     if wanted and balancing.serves(source, recipe):
         on_stage("balance", f"{source.name} for {recipe.precision}")
-        source, balanced = balancing.balanced(source, wanted, calibration, cache)
-        return Prepared(source, pruned, balanced=balanced)
+        some = bool(recipe.float_nodes) if mixed is None else mixed
+        with contextlib.suppress(ToolError, ModelError):
+            made, report = balancing.balanced(source, wanted, calibration, cache, mixed=some)
+            return Prepared(made, pruned, balanced=report)
     return Prepared(source, pruned)
 
 

@@ -21,6 +21,7 @@ from edgekit import paired
 from edgekit.datasets import Dataset, Sample
 from edgekit.domain import (
     CPU,
+    FEWEST_TELLING,
     Artifact,
     Golden,
     OutputFidelity,
@@ -39,7 +40,6 @@ RANDOM_SAMPLES = 16
 GOLDEN_SAMPLES = 8
 _GOLDEN_BYTES = 1024 * 1024
 _FEWEST_GOLDEN = 2
-_FEWEST_COMPARED = 8
 Array = NDArray[Any]
 
 _TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
@@ -343,7 +343,7 @@ def _interval(
     made: Reference, metric: Metric, source: Array, got: Array
 ) -> tuple[float, float] | None:
     """Of the drop; see ``ValidationReport``."""
-    if metric.scores is None or made.sample_count < _FEWEST_COMPARED:
+    if metric.scores is None or made.sample_count < FEWEST_TELLING:
         return None
     labels = _truth(made, metric, source)
     before, after = metric.scores(source, labels), metric.scores(got, labels)

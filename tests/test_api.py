@@ -87,5 +87,26 @@ def test_samples_may_come_one_after_another() -> None:
 @pytest.mark.parametrize("count", [2, 4])
 def test_as_many_labels_as_samples(count: int) -> None:
     samples = (np.zeros(2) for _ in range(3))
-    with pytest.raises(DataError, match="differ in number"), api._file(samples, range(count)):
+    with pytest.raises(DataError, match=f"{count} labels"), api._file(samples, range(count)):
         pass
+
+
+def test_what_goes_wrong_in_the_users_own_generator_stays_what_it_is() -> None:
+    def broken():
+        yield np.zeros(2)
+        raise ValueError("truncated jpeg 17")
+
+    with pytest.raises(ValueError, match=r"^truncated jpeg 17$"), api._file(broken(), range(2)):
+        pass
+
+
+def test_a_sample_that_is_no_array_is_refused() -> None:
+    ragged = iter([[[1], [2, 3]]])
+    with pytest.raises(DataError, match="no array of numbers"), api._file(ragged, None):
+        pass
+
+
+def test_a_list_of_samples_by_name_is_taken_one_by_one() -> None:
+    listed = [{"x": np.zeros(2)}, {"x": np.ones(2)}]
+    with api._file(listed, None) as path, np.load(path) as archive:
+        assert archive["x"].tolist() == [[0, 0], [1, 1]]

@@ -100,6 +100,36 @@ def test_folders_name_the_classes(folder: Path) -> None:
         rows(folder, LAST)
 
 
+def test_folders_named_by_numbers_are_these_classes(folder: Path) -> None:
+    """Also where some are missing: there is no other order."""
+    for name in ("3/1.png", "10/1.png", "3/2.png"):
+        picture(folder / name, np.zeros((4, 6, 3)))
+    assert sorted(rows(folder, LAST).labels().tolist()) == [3, 3, 10]
+
+
+def test_an_npz_brings_its_label_and_may_call_a_single_input_x(folder: Path) -> None:
+    spec = TensorSpec("image", LAST.shape, "float32")
+    for n in range(2):
+        np.savez(folder / f"{n}.npz", x=np.full(LAST.shape[1:], n, np.float32), y=n + 5)
+    found = rows(folder, spec)
+    assert found.labels().tolist() == [5, 6]
+    assert [sample["image"].max() for sample in found.samples()] == [0, 1]
+
+
+def test_the_same_samples_in_another_folder_are_found_again(folder: Path) -> None:
+    np.save(folder / "0.npy", np.zeros((4, 6, 3)))
+    first = gathering.gathered(folder, (LAST,), PLAIN, folder.parent / "cache")
+    renamed = folder.rename(folder.with_name("renamed"))
+    assert gathering.gathered(renamed, (LAST,), PLAIN, folder.parent / "cache") == first
+    assert first.is_file()
+
+
+def test_a_picture_of_16_bits_is_not_taken_for_a_white_one(folder: Path) -> None:
+    Image.fromarray(np.full((4, 6), 3000, np.uint16)).save(folder / "0.png")
+    with pytest.raises(DataError, match="more than 8 bits"):
+        rows(folder, LAST)
+
+
 def test_what_changed_is_gathered_anew_and_nothing_else(folder: Path) -> None:
     np.save(folder / "0.npy", np.zeros((4, 6, 3)))
     first = gathering.gathered(folder, (LAST,), PLAIN, folder.parent / "cache")

@@ -452,20 +452,21 @@ def test_without_data_pictures_are_made_of_pixels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("passed", "interval", "settled", "verdict"),
+    ("passed", "interval", "count", "settled", "verdict"),
     [
-        (True, (-0.01, 0.004), True, "passed"),
-        (True, (-0.01, 0.02), False, "undecided"),
-        (False, (0.006, 0.04), True, "failed"),
-        (False, (0.001, 0.04), False, "failed"),
-        (True, None, True, "passed"),
+        (True, (-0.01, 0.004), 100, True, "passed"),
+        (True, (-0.01, 0.02), 100, False, "undecided"),
+        (False, (0.006, 0.04), 100, True, "failed"),
+        (False, (0.001, 0.04), 100, False, "failed"),
+        (True, None, 100, True, "passed"),
+        (True, None, 7, False, "undecided"),
     ],
 )
 def test_a_verdict_is_settled_when_the_whole_interval_is_on_its_side(
-    passed, interval, settled, verdict
+    passed, interval, count, settled, verdict
 ):
     report = ValidationReport(
-        sample_count=100,
+        sample_count=count,
         data="evaluation",
         metric="top1",
         baseline=0.9,

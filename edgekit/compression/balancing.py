@@ -1,10 +1,10 @@
-"""The stage: a source that static int8 loses less of, and computes the same in float.
+"""The stage: a source that static int8 loses less of.
 
-Channels are equalized (``equalization``), and what rounding the weights would shift the mean
-of a channel by is taken out of its bias (Nagel, van Baalen, Blankevoort, Welling: "Data-Free
-Quantization Through Weight Equalization and Bias Correction", ICCV 2019; here the mean input
-comes from calibration data). Each is kept only where a simulation on samples that it was
-not made with says that it helps.
+Channels are equalized (``equalization``), which changes nothing in float. And what rounding
+the weights will shift the mean of a channel by is taken out of its bias (Nagel, van Baalen,
+Blankevoort, Welling: "Data-Free Quantization Through Weight Equalization and Bias
+Correction", ICCV 2019; here the mean input comes from calibration data). Each is kept only
+where a simulation on samples that it was not made with says that it helps.
 """
 
 from __future__ import annotations
@@ -47,7 +47,12 @@ def serves(source: SourceModel, recipe: Recipe) -> bool:
 
 
 def balanced(
-    source: SourceModel, quantization: Quantization, calibration: Dataset, cache: Path
+    source: SourceModel,
+    quantization: Quantization,
+    calibration: Dataset,
+    cache: Path,
+    *,
+    mixed: bool = False,
 ) -> tuple[SourceModel, BalancingReport]:
     """The source, equalized and corrected where that helps; itself, where it does not.
 
@@ -56,12 +61,14 @@ def balanced(
         quantization: static.
         calibration: samples; labels are not looked at.
         cache: where results are kept between builds.
+        mixed: some nodes stay in float, whose biases have nothing to take up.
 
     Raises:
         ToolError: it crashed, or passed its limits.
+        ModelError: what was made of the graph does not run.
     """
-    entry = stage.entry("balanced", source, calibration, quantization)
-    given = (source.inputs, quantization, calibration)
+    entry = stage.entry("balanced", source, calibration, quantization, mixed)
+    given = (source.inputs, quantization, calibration, mixed)
     made, report = stage.derived(source, entry, cache, BalancingReport, _fill, *given)
     return (made if report.used else source), report
 
@@ -72,14 +79,20 @@ def _fill(
     inputs: tuple[TensorSpec, ...],
     quantization: Quantization,
     calibration: Dataset,
+    mixed: bool,
 ) -> None:
     """What runs in a process of its own."""
-    made, report = chosen(onnx.load(graph), stage.samples(calibration), quantization)
+    given = (onnx.load(graph), stage.samples(calibration), quantization)
+    made, report = chosen(*given, mixed=mixed)
     stage.write(folder, made, inputs, report)
 
 
 def chosen(
-    model: onnx.ModelProto, samples: Sequence[Sample], quantization: Quantization
+    model: onnx.ModelProto,
+    samples: Sequence[Sample],
+    quantization: Quantization,
+    *,
+    mixed: bool = False,
 ) -> tuple[onnx.ModelProto, BalancingReport]:
     """The network that loses least in int8 of those that can be made, and how much.
 
@@ -87,6 +100,7 @@ def chosen(
         model: a normalised graph; it is not changed.
         samples: without labels; of a single one nothing can be kept back, and it judges itself.
         quantization: static.
+        mixed: biases are left alone.
     """
     whole = onnx.shape_inference.infer_shapes(model)
     judging = samples[::_HELD_OUT]
@@ -103,7 +117,7 @@ def chosen(
     tried = {
         (equal, right): corrected(base, found, fitting, quantization) if right else base
         for equal, base in ((False, whole), (True, level))
-        for right in (False, True)
+        for right in ((False,) if mixed else (False, True))
     }
     errors = {how: error(each) for how, each in tried.items()}
     plain = errors[False, False]
@@ -135,7 +149,7 @@ def corrected(
         quantization: static.
     """
     made = deepcopy(model)
-    own = [layer for layer in found if layer.bias and _alone(model, layer)]
+    own = [layer for layer in found if layer.bias and _own(model, layer)]
     for layer, mean in zip(own, _means(model, own, samples), strict=True):
         matrix = matrices.matrix(layer, matrices.constant(model, layer.weight)).astype(np.float64)
         lost = matrix - integers.stored(matrix, quantization)
@@ -159,6 +173,8 @@ def _means(
     return [total / len(samples) for total in sums]
 
 
-def _alone(model: onnx.ModelProto, layer: Layer) -> bool:
-    """Whether nobody else takes the layer's bias."""
-    return sum(list(node.input).count(layer.bias) for node in model.graph.node) == 1
+def _own(model: onnx.ModelProto, layer: Layer) -> bool:
+    """Whether the bias has a value for each channel, and nobody else takes it."""
+    weight, bias = (matrices.constant(model, name) for name in (layer.weight, layer.bias))
+    takers = sum(list(node.input).count(layer.bias) for node in model.graph.node)
+    return takers == 1 and bias.size == matrices.matrix(layer, weight).shape[1]

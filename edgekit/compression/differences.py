@@ -39,12 +39,17 @@ def outputs(
 def difference(got: Sequence[Array], told: Sequence[Array]) -> float:
     """Squared error as a share of the variance over the samples, the mean of the outputs.
 
+    Of a single sample, which has none, as a share of its square.
     ``LOST`` at the most, also where an output is no number any more.
     """
     shares = [
-        float(np.sum((mine - its) ** 2) / max(np.sum((its - its.mean(0)) ** 2), 1e-12))
+        float(np.sum((mine - its) ** 2) / max(np.sum((its - _middle(its)) ** 2), 1e-12))
         for mine, its in zip(got, told, strict=True)
         if its.dtype.kind == "f"
     ]
     share = sum(shares) / max(len(shares), 1)
     return share if share < LOST else LOST
+
+
+def _middle(told: Array) -> Array:
+    return np.asarray(told.mean(0)) if len(told) > 1 else np.zeros(1, told.dtype)

@@ -34,7 +34,8 @@ _ROUNDS = 3
 _MOST = 1e3
 """No factor beyond it, or below one over it: a channel that is silent would ask for any."""
 
-_PROPORTIONAL = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool")
+_PROPORTIONAL = ("Relu", "LeakyRelu")
+_POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 _RANK = {"MatMul": 2, "LayerNormalization": 1}
 """Of the weight; those of other layers always have theirs."""
 
@@ -127,7 +128,7 @@ def _pair(graph: _Graph, maker: NodeProto) -> Pair | None:
             made = (*made, bias)
         elif _flattened(graph, node, axis):
             axis = 1
-        elif node.op_type not in _PROPORTIONAL:
+        elif node.op_type not in _PROPORTIONAL and (node.op_type not in _POOLS or axis != 1):
             break
         shown = node.output[0]
     read = [_read(graph, node, shown, axis) for node in readers]
@@ -149,7 +150,8 @@ def _made(graph: _Graph, node: NodeProto) -> Rows | None:
     if not names or not all(map(graph.own, names)):
         return None
     weight, *bias = names
-    if any(graph.weights[name][:-1] not in ((), (1,)) for name in bias):
+    width = graph.weights[weight][axis[node.op_type]] if graph.weights[weight] else 0
+    if any(graph.weights[name] not in ((width,), (1, width)) for name in bias):
         return None
     rank = len(graph.weights[weight])
     if _RANK.get(node.op_type, rank) != rank:

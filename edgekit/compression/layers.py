@@ -52,7 +52,8 @@ def layers(model: onnx.ModelProto, positions: int) -> tuple[Layer, ...]:
         model: with inferred shapes.
         positions: how many of each convolution's windows to look at in one sample.
     """
-    weights = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    floats = (t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    weights = {t.name: tuple(t.dims) for t in floats}
     values = (*model.graph.value_info, *model.graph.output)
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
     made = (_layer(node, weights, shapes, positions) for node in model.graph.node)

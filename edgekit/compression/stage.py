@@ -69,7 +69,7 @@ def derived[Report: Struct](
 def entry(kind: str, source: SourceModel, calibration: Dataset, *how: Any) -> str:
     """The name of what follows from a graph, samples and some values."""
     decided = [msgspec.json.encode(each, order="deterministic") for each in how]
-    made_by = [calibration.sha256, fingerprint.code()]
+    made_by = [calibration.sha256, fingerprint.tools()]
     parts: list[bytes | str] = [source.graph.read_bytes(), *decided, *made_by]
     return f"{kind}/{store.key(parts)}"
 

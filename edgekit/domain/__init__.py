@@ -1,6 +1,7 @@
 """The frozen types that cross stages; no I/O, no behaviour beyond what they derive."""
 
 from edgekit.domain.artifact import (
+    FEWEST_TELLING,
     SCHEMA_VERSION,
     AffineQuantization,
     Artifact,
@@ -87,6 +88,7 @@ from edgekit.domain.plan import (
 __all__ = [
     "CALIBRATION_VERSION",
     "CPU",
+    "FEWEST_TELLING",
     "MIB",
     "SCHEMA_VERSION",
     "Accelerator",

@@ -104,6 +104,10 @@ class Artifact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return (*own, *self.extra_files)
 
 
+FEWEST_TELLING = 8
+"""Samples; of fewer nothing follows."""
+
+
 class OutputFidelity(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How near one output is to the source's, over all samples.
 
@@ -147,7 +151,7 @@ class ValidationReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def settled(self) -> bool:
         """Whether the samples are enough to tell that the drop is on its side of the limit."""
         if self.drop_interval is None:
-            return True
+            return self.sample_count >= FEWEST_TELLING
         low, high = self.drop_interval
         return high <= self.max_drop if self.passed else low > self.max_drop
 

@@ -175,7 +175,7 @@ def _convert(source: SourceModel, folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="edgekit-litert-") as scratch:
             try:
                 made = route.convert(source, Path(scratch))
-                rewritten = _rewritten(source, made, Path(scratch))
+                rewritten, how = _rewritten(source, made, Path(scratch))
                 taken, found = rewritten or (made, _proven(source, made))
             except ToolError as error:
                 if isinstance(error, ToolMissing):
@@ -183,22 +183,29 @@ def _convert(source: SourceModel, folder: Path) -> None:
                 refused.append(f"{route.name} did not do: {_reason(error)}")
                 continue
             shutil.copyfile(taken, folder / _FLOAT)
-        rewrote = ("operators rewritten to those that quantize better",) if rewritten else ()
-        notes = (f"by {route.name}", *rewrote, *refused)
+        notes = (f"by {route.name}", *how, *refused)
         kept = Converted(inputs=found[0], outputs=found[1], notes=notes)
         (folder / _CONVERTED).write_bytes(msgspec.json.encode(kept))
         return
     raise missing or ToolError("no way leads to LiteRT: " + "; ".join(refused))
 
 
-def _rewritten(source: SourceModel, made: Path, scratch: Path) -> tuple[Path, Found] | None:
-    """The conversion of better operators; ``None`` where there is nothing to do, or it will not."""
+def _rewritten(
+    source: SourceModel, made: Path, scratch: Path
+) -> tuple[tuple[Path, Found] | None, tuple[str, ...]]:
+    """The conversion of better operators, and what is to be said of that.
+
+    ``None`` where there is nothing to do, or what came of it will not do.
+    """
     better = scratch / "better.tflite"
     try:
         count = isolation.call(_rewrite, TOOL_LIMITS, made, better)
-        return (better, _proven(source, better)) if count else None
-    except ToolError:
-        return None
+        if not count:
+            return None, ()
+        found = better, _proven(source, better)
+    except ToolError as error:
+        return None, (f"operators were not rewritten: {_reason(error)}",)
+    return found, ("operators rewritten to those that quantize better",)
 
 
 def _rewrite(made: Path, better: Path) -> int:

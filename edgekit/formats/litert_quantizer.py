@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -265,7 +266,9 @@ def _reach(model: bytes, feeds: Feeds, cache: Path | None) -> Reach:
             lambda: loaded.values(feeds.samples(), indices), set(indices) - loaded.border
         )
 
-    return ranges.kept(cache, (model, feeds.calibration.sha256), find)
+    return ranges.kept(
+        cache, (model, feeds.calibration.sha256, msgspec.json.encode(feeds.inputs)), find
+    )
 
 
 class _Loaded:

@@ -82,7 +82,12 @@ class _Graph:
 
     def activates(self, operator: Any) -> bool:
         """Whether an activation is part of an operator."""
-        return bool(operator.builtinOptions.fusedActivationFunction != _NONE)
+        options = operator.builtinOptions
+        return options is not None and bool(options.fusedActivationFunction != _NONE)
+
+    def name(self, index: int) -> str:
+        """A tensor's; it may have none."""
+        return (self.tensors[index].name or b"").decode()
 
     def constant(self, index: int) -> Floats | None:
         """A float tensor's values; ``None``: it has none, or is no float."""
@@ -90,7 +95,10 @@ class _Graph:
         if tensor is None or tensor.type != schema.TensorType.FLOAT32:
             return None
         data = self.model.buffers[tensor.buffer].data
-        return None if data is None else np.asarray(data).view(np.float32).reshape(tensor.shape)
+        if data is None or not len(data):
+            return None
+        shape = () if tensor.shape is None else tensor.shape
+        return np.asarray(data).view(np.float32).reshape(shape)
 
     def add(self, name: str, array: Floats) -> int:
         """The index of a new constant."""
@@ -119,9 +127,9 @@ def _dense(graph: _Graph) -> int:
     found = [(each, factor) for each in graph.operators if (factor := _factor(graph, each))]
     for operator, (weights, matrix) in found:
         taken, _ = operator.inputs
-        lies = bool(operator.builtinOptions.adjY)
+        lies = operator.builtinOptions is not None and bool(operator.builtinOptions.adjY)
         if (weights, lies) not in turned:
-            name = f"{graph.tensors[weights].name.decode()}/turned"
+            name = f"{graph.name(weights)}/turned"
             turned[weights, lies] = graph.add(name, matrix if lies else matrix.T)
         options = schema.FullyConnectedOptionsT()
         options.keepNumDims = len(graph.tensors[taken].shape) > _FLAT
@@ -132,7 +140,8 @@ def _dense(graph: _Graph) -> int:
 
 def _factor(graph: _Graph, operator: Any) -> tuple[int, Floats] | None:
     """The constant matrix that a BATCH_MATMUL multiplies by, and its tensor's index."""
-    if graph.kind(operator) != _BUILTIN.BATCH_MATMUL or operator.builtinOptions.adjX:
+    options = operator.builtinOptions
+    if graph.kind(operator) != _BUILTIN.BATCH_MATMUL or (options is not None and options.adjX):
         return None
     taken, weights = (int(index) for index in operator.inputs)
     values, rank = graph.constant(weights), len(graph.tensors[taken].shape)
@@ -156,6 +165,8 @@ def _absorbed(graph: _Graph, operator: Any, absorb: Callable[[_Graph, Any, Any],
     """Whether FULLY_CONNECTED now does what the one operator behind it did."""
     if graph.kind(operator) != _BUILTIN.FULLY_CONNECTED or graph.activates(operator):
         return False
+    operator.builtinOptions = operator.builtinOptions or schema.FullyConnectedOptionsT()
+    operator.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
     following = graph.only_reader(int(operator.outputs[0]))
     if following is None or not absorb(graph, operator, following):
         return False
@@ -177,9 +188,10 @@ def _bias(graph: _Graph, operator: Any, following: Any) -> bool:
     if vector.ndim > len(graph.tensors[given].shape):
         return False
     if vector.ndim > 1:
-        other = graph.add(f"{graph.tensors[other].name.decode()}/flat", vector.reshape(-1))
+        other = graph.add(f"{graph.name(other)}/flat", vector.reshape(-1))
     operator.inputs = [taken, weights, other]
-    function = following.builtinOptions.fusedActivationFunction
+    added = following.builtinOptions
+    function = _NONE if added is None else added.fusedActivationFunction
     operator.builtinOptions.fusedActivationFunction = function
     return True
 
@@ -207,6 +219,8 @@ def _root(graph: _Graph, operator: Any) -> Any | None:
     one, under = (int(index) for index in operator.inputs)
     value, root = graph.constant(one), graph.producer(under)
     if value is None or value.size != 1 or value.flat[0] != 1 or root is None:
+        return None
+    if value.ndim > len(graph.tensors[under].shape):
         return None
     alone = graph.only_reader(under) is operator
     return root if graph.kind(root) == _BUILTIN.SQRT and alone else None

@@ -92,7 +92,7 @@ def kept(cache: Path | None, decided_by: Iterable[bytes | str], find: Callable[[
     def fill(folder: Path) -> None:
         (folder / _FILE).write_bytes(msgspec.json.encode(find()))
 
-    entry = f"ranges/{store.key([*decided_by, fingerprint.code()])}"
+    entry = f"ranges/{store.key([*decided_by, fingerprint.tools()])}"
     made = store.make(cache, entry, fill)
     return msgspec.json.decode((made / _FILE).read_bytes(), type=Reach)
 

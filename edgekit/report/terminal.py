@@ -322,7 +322,8 @@ def validation(report: ValidationReport) -> str:
         f"{report.metric} {report.value:.4g} (original {report.baseline:.4g}) on "
         f"{report.sample_count} {report.data} samples"
     )
-    return told if report.settled else f"{told}: undecided, they are too few to tell"
+    undecided = report.verdict == "undecided"
+    return f"{told}: undecided, they are too few to tell" if undecided else told
 
 
 def verified(path: str, sha256: str, manifest: Manifest) -> RenderableType:

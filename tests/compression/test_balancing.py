@@ -67,14 +67,7 @@ def samples(count: int, *shape: int) -> list[Sample]:
 def test_biases_take_up_what_rounding_the_weights_shifts() -> None:
     """Inputs that are never zero on the mean: every weight's error adds up."""
 
-    def dense(net: Net) -> str:
-        weight = net.rng.standard_normal((64, 8)).astype(np.float32)
-        weight[0] = 8
-        bias = net.constant(np.zeros(8, np.float32))
-        return net.node("Gemm", "x", net.constant(weight), bias)
-
-    net = Net(1, 64)
-    model = net.model(dense(net))
+    model = dense()
     found, seen = layers.layers(model, 1), samples(50, 1, 64)
     right = balancing.corrected(model, found, seen, STATIC)
 
@@ -121,10 +114,50 @@ def test_weights_are_stored_on_255_levels_of_their_scale(quantization: Quantizat
     assert (np.abs(made - matrix) <= steps / 2 + 1e-12).all()
 
 
-def test_of_one_sample_nothing_can_be_kept_back_and_it_judges_itself() -> None:
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_one_sample_can_judge(count: int) -> None:
+    """Of few there is one that judges; of a single one it is the one that was fitted on."""
+    _, report = balancing.chosen(dense(), samples(count, 1, 64), STATIC)
+    assert report.sample_count == count
+    assert 0 < report.error <= report.error_before < 1
+
+
+def dense() -> onnx.ModelProto:
+    """One layer of coarse steps, without a bias of its own."""
     net = Net(1, 64)
-    _, report = balancing.chosen(net.model(net.dense("x", 64, 8)), samples(1, 1, 64), STATIC)
-    assert report.sample_count == 1
+    weight = net.rng.standard_normal((64, 8)).astype(np.float32)
+    weight[0] = 8
+    bias = net.constant(np.zeros(8, np.float32))
+    return net.model(net.node("Gemm", "x", net.constant(weight), bias))
+
+
+def test_nodes_that_stay_in_float_keep_their_biases() -> None:
+    model = dense()
+    _, whole = balancing.chosen(model, samples(50, 1, 64), STATIC)
+    made, mixed = balancing.chosen(model, samples(50, 1, 64), STATIC, mixed=True)
+    assert whole.corrected
+    assert not mixed.corrected
+    assert made is model
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 8)])
+def test_a_bias_that_the_channels_share_is_no_obstacle(shape: tuple[int, ...]) -> None:
+    net = Net(1, 16)
+    bias = net.constant(np.ones(shape, np.float32))
+    first = net.node("Relu", net.node("Gemm", "x", net.integers(16, 8), bias))
+    model = net.model(net.node("Gemm", first, net.integers(8, 4), net.integers(4)))
+    _, report = balancing.chosen(model, samples(10, 1, 16), STATIC)
+    assert report.error <= report.error_before
+
+
+def test_layers_of_other_types_than_float_are_passed_over() -> None:
+    net = Net(1, 16)
+    wide = net.node("Cast", "x", to=onnx.TensorProto.DOUBLE)
+    weight = net.constant(np.eye(16, 4))
+    narrow = net.node("Cast", net.node("MatMul", wide, weight), to=onnx.TensorProto.FLOAT)
+    model = net.model(net.dense(narrow, 4, 3))
+    assert [layer.name for layer in layers.layers(model, 1)] == ["Gemm3"]
+    balancing.chosen(model, samples(10, 1, 16), STATIC)
 
 
 def test_a_source_is_made_once_and_found_again(scrambled: Path, tmp_path: Path) -> None:

@@ -116,6 +116,17 @@ def test_a_silent_channel_stays_as_it_is() -> None:
     np.testing.assert_array_equal(*weights)
 
 
+@pytest.mark.parametrize("how", [{"strides": [2]}, {"strides": [1], "pads": [1, 1]}])
+def test_pooling_over_the_channels_mixes_them(how: dict[str, list[int]]) -> None:
+    """Maxout: after a matrix product the channels are the last axis, where it pools."""
+    net = Net(1, 4, 6)
+    size = 3 if "pads" in how else 2
+    given = net.node("MatMul", "x", net.integers(6, 8))
+    pooled = net.node("MaxPool", given, kernel_shape=[size], **how)
+    left = net.integers(8 if "pads" in how else 4, 5)
+    assert equalization.pairs(net.model(net.node("MatMul", pooled, left))) == ()
+
+
 def test_what_others_see_too_is_left_alone() -> None:
     """A weight that two nodes take, and a tensor that is an output as well."""
 

@@ -157,12 +157,15 @@ def test_one_over_a_root_is_one_operator_unless_the_root_is_wanted_too(
         ([("BATCH_MATMUL", ["x", "x"], {})], {}),
         ([("BATCH_MATMUL", ["w", "x"], {})], {"w": random(4, 4)}),
         ([("DIV", ["two", "x"], {})], {"two": np.full(1, 2, np.float32)}),
+        ([("SQRT", ["x"], {}), ("DIV", ["one", "0"], {})], {"one": np.ones((1,) * 4, np.float32)}),
     ],
 )
 def test_what_is_something_else_stays(
     tmp_path: Path, operators: list[Made], constants: dict[str, np.ndarray]
 ) -> None:
-    path = built(tmp_path, operators, {"x": (2, 4, 4), "0": (2, 4, 4)}, constants, ["0"])
+    names = [str(number) for number in range(len(operators))]
+    shapes = dict.fromkeys(["x", *names], (2, 4, 4))
+    path = built(tmp_path, operators, shapes, constants, names[-1:])
     assert rewritten(path, tmp_path / "better.tflite") == 0
 
 

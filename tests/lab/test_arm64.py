@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from edgekit import pipeline, profiles
+from edgekit import devices, exporting, pipeline, profiles
+from edgekit.bundle import opened as open_bundle
 from edgekit.domain import Format, Goal
+from edgekit.formats import binding
 from edgekit.pipeline import Request
 from edgekit.planning import Choice
 from tests.lab import arm64
@@ -91,6 +95,48 @@ def test_a_bare_board_is_provisioned_and_agrees_with_the_golden_vectors(
     code, again = edgekit("bench", bundle, "--on", url(board), "--provision", *QUICK)
     assert (code, again["pushed_bytes"]) == (0, 0)
     assert [path.name for path in there.parent.iterdir()] == [there.name]
+
+
+_PREDICT = """
+import platform, sys
+sys.path.insert(0, sys.argv[1])
+import numpy, digits
+model = digits.Model()
+given = numpy.load(sys.argv[2])
+numpy.save(sys.argv[3], [model.predict(image=sample).logits for sample in given])
+print(platform.machine(), model.model.session.runtime)
+"""
+
+
+@pytest.mark.parametrize(
+    ("runtime", "versions", "format_", "module"),
+    [
+        ("tflite-runtime", "==2.14.0", Format.LITERT, "tflite_runtime"),
+        ("onnxruntime", ">=1.18", Format.ONNXRUNTIME, "onnxruntime"),
+    ],
+)
+def test_an_exported_package_gives_the_golden_vectors_there(
+    board: Sshd, tmp_path: Path, runtime: str, versions: str, format_: Format, module: str
+) -> None:
+    bundle = built(tmp_path, runtime, versions, format_)
+    code, document = edgekit("push", bundle, "--on", url(board), "--provision")
+    assert code == 0, document
+    package = tmp_path / "digits-package"
+    exporting.export(bundle, "python", package, name="digits")
+    shutil.copytree(package, board.folder / "site")
+    with open_bundle(bundle) as opened:
+        artifact, vectors = opened.manifest.artifact, opened.manifest.golden
+        x, y = (np.load(opened.root / files[0]) for files in (vectors.inputs, vectors.outputs))
+    np.save(board.folder / "x.npy", binding.to_source(x, artifact.inputs[0]))
+    (there,) = (board.folder / "work" / "runtimes").iterdir()
+    words = [board.folder / name for name in ("site", "x.npy", "y.npy")]
+    with devices.connect(url(board)) as transport:
+        argv = [str(there / "bin" / "python"), "-c", _PREDICT, *map(str, words)]
+        said = transport.run(argv, timeout_s=300)
+    assert said.ok, said.stderr
+    assert said.stdout.split() == ["aarch64", module]
+    off = np.abs(np.load(board.folder / "y.npy") - binding.to_source(y, artifact.outputs[0])).max()
+    assert off <= vectors.tolerances[0]
 
 
 def test_a_wheel_for_x86_alone_is_refused_before_anything_is_sent(
