@@ -130,11 +130,11 @@ def test_an_exported_package_gives_the_golden_vectors_there(
     np.save(board.folder / "x.npy", binding.to_source(x, artifact.inputs[0]))
     (there,) = (board.folder / "work" / "runtimes").iterdir()
     words = [board.folder / name for name in ("site", "x.npy", "y.npy")]
-    with devices.connect(url(board)) as transport:
+    with devices.connect(devices.parse(url(board))) as transport:
         argv = [str(there / "bin" / "python"), "-c", _PREDICT, *map(str, words)]
         said = transport.run(argv, timeout_s=300)
     assert said.ok, said.stderr
-    assert said.stdout.split() == ["aarch64", module]
+    assert said.stdout.decode().split() == ["aarch64", module]
     off = np.abs(np.load(board.folder / "y.npy") - binding.to_source(y, artifact.outputs[0])).max()
     assert off <= vectors.tolerances[0]
 
