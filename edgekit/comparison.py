@@ -1,4 +1,11 @@
-"""Two bundles on one device, measured back to back in turn: which is faster, and how surely."""
+"""Two bundles on one device, measured in turn: which is faster, and how surely.
+
+Where the runner can, the two take turns of some hundredths of a second, and what disturbs the
+device disturbs both alike. No pair is dropped for it then: a busy or throttled device makes both
+latencies doubtful, not their ratio; it is said as a doubt all the same, because a device that is
+hot or starved of memory may slow one network more than another. Core ML's parts cannot wait for
+turns: each is measured in visits of its own, seconds apart, and disturbed pairs are made up for.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +14,19 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
-from edgekit import field, rounds
-from edgekit.benchmarking import Settings
-from edgekit.benchmarking.ratios import FEWEST, Ratio, compared
-from edgekit.domain import BenchmarkResult
+from edgekit import bundle, field, rounds
+from edgekit.benchmarking import Duel, Settings
+from edgekit.benchmarking.ratios import FEWEST, FEWEST_IN_TURNS, Ratio, compared, in_turns
+from edgekit.domain import BenchmarkResult, Format
 from edgekit.errors import UsageError
 from edgekit.observer import OnStage, silent
 from edgekit.rounds import median_ns
 
-PAIRS = 16
-TURN = Settings(seconds=0.5, warmup_seconds=0.1, processes=1, memory=False, energy=False)
+PAIRS = 10
+TURN = Settings(runs=20, seconds=1.5, warmup_seconds=0.2, processes=1, memory=False, energy=False)
 
 Measure = Callable[[], BenchmarkResult]
 
@@ -27,9 +35,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """What was found.
 
     Attributes:
-        first: the results of the one, a turn each; ``second`` those of the other, in pairs.
+        first: the results of the one; ``second`` those of the other.
         ratio: the second's latency over the first's.
-        doubts: why turns were disturbed; where undisturbed pairs were too few, all count.
+        doubts: what disturbed the device meanwhile.
     """
 
     first: tuple[BenchmarkResult, ...]
@@ -50,14 +58,12 @@ def compare(
 ) -> Comparison:
     """Push two bundles, compare their golden vectors on the device, and measure them in turn.
 
-    Which of the two begins changes from pair to pair: a drift favours neither.
-
     Args:
         first: a bundle.
         second: what is compared with it.
         on: ``local[:/folder]`` or ``ssh://[user@]host[:port][/folder]``.
-        pairs: how many, 8 at least; each turn is a process of its own.
-        turn: how one turn is measured.
+        pairs: how many pairs of fresh processes, 5 at least; 8 for Core ML.
+        turn: how each of these processes measures.
         accept_new: record the key of a host seen for the first time.
         on_stage: told the stages as they begin.
 
@@ -65,18 +71,41 @@ def compare(
         UsageError: too few pairs.
         EdgekitError: as ``field.measure``, for either.
     """
-    if pairs < FEWEST:
-        raise UsageError(f"{pairs} pairs settle nothing", f"give {FEWEST} or more")
     with ExitStack() as open_:
+        one, other = (open_.enter_context(bundle.opened(path)) for path in (first, second))
+        formats = {opened.manifest.artifact.format for opened in (one, other)}
+        fewest = FEWEST if Format.COREML in formats else FEWEST_IN_TURNS
+        if pairs < fewest:
+            raise UsageError(f"{pairs} pairs settle nothing", f"give {fewest} or more")
+        if Format.COREML not in formats:
+            all_turns = msgspec.structs.replace(turn, processes=pairs)
+            return of_duel(
+                field.duel(one, other, on, all_turns, accept_new=accept_new, on_stage=on_stage)
+            )
         visits = [
             open_.enter_context(field.visiting(path, on, accept_new=accept_new, on_stage=on_stage))
-            for path in (first, second)
+            for path in (one, other)
         ]
         return in_pairs((lambda: visits[0](turn), lambda: visits[1](turn)), pairs, on_stage)
 
 
+def of_duel(fought: Duel) -> Comparison:
+    """What two that took turns come to."""
+    doubts = {why for one in (fought.first, fought.second) if (why := one.why_invalid)}
+    return Comparison(
+        first=(fought.first,),
+        second=(fought.second,),
+        ratio=in_turns(fought.pairs_ns),
+        doubts=tuple(sorted(doubts)),
+    )
+
+
 def in_pairs(measures: tuple[Measure, Measure], pairs: int, on_stage: OnStage) -> Comparison:
-    """Both measured back to back, until enough pairs were undisturbed, or twice as many tried."""
+    """Both measured back to back, until enough pairs were undisturbed, or twice as many tried.
+
+    Which of the two begins changes from pair to pair: a drift favours neither. Where undisturbed
+    pairs were too few, all count.
+    """
 
     def turn(which: int, number: int) -> BenchmarkResult:
         on_stage("compare", f"pair {number}, {'AB'[which]}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit import benchmarking, bundle
-from edgekit.benchmarking import Settings
+from edgekit.benchmarking import Contestant, Duel, Settings
 from edgekit.bundle import Bundle
 from edgekit.devices import Transport, connect, parse
 from edgekit.devices.probe import choose, probe
@@ -125,23 +125,59 @@ def visiting(
         on_stage("connect", str(target))
         with connect(target, accept_new=accept_new) as transport:
             on_stage("probe", str(target))
-            facts, runtime = choose(probe(transport, python=python), _wanted(opened.manifest))
-            deployment = _pushed(transport, opened, _Sent(on_stage))
+            ready = _ready(transport, opened, probe(transport, python=python), on_stage)
 
             def visit(settings: Settings) -> BenchmarkResult:
                 _check_settings(opened.manifest, settings)
-                on_stage("benchmark", f"{runtime.name} {runtime.version}")
+                on_stage("benchmark", f"{ready.runtime.name} {ready.runtime.version}")
                 return benchmarking.benchmark(
                     transport,
                     opened,
-                    deployment,
-                    facts,
-                    runtime,
+                    ready.deployment,
+                    ready.facts,
+                    ready.runtime,
                     settings,
                     lambda what: on_stage("benchmark", what),
                 )
 
             yield visit
+
+
+def duel(
+    first: Bundle,
+    second: Bundle,
+    on: str,
+    settings: Settings,
+    *,
+    accept_new: bool = False,
+    on_stage: OnStage = silent,
+) -> Duel:
+    """Push two bundles, neither for Core ML, and measure them in turn in one visit.
+
+    Args and errors as ``measure``, for either; ``settings.processes`` are pairs of processes.
+    """
+    target = parse(on)
+    for opened in (first, second):
+        _check_runner(opened)
+    on_stage("connect", str(target))
+    with connect(target, accept_new=accept_new) as transport:
+        on_stage("probe", str(target))
+        found = probe(transport)
+        both = (
+            _ready(transport, first, found, on_stage),
+            _ready(transport, second, found, on_stage),
+        )
+        runtimes = " and ".join(f"{one.runtime.name} {one.runtime.version}" for one in both)
+        on_stage("compare", runtimes)
+        return benchmarking.duel(transport, both, settings, lambda what: on_stage("compare", what))
+
+
+def _ready(
+    transport: Transport, opened: Bundle, found: tuple[DeviceFacts, ...], on_stage: OnStage
+) -> Contestant:
+    """A bundle on the device, once it is known that something there can run it."""
+    facts, runtime = choose(found, _wanted(opened.manifest))
+    return Contestant(opened, _pushed(transport, opened, _Sent(on_stage)), facts, runtime)
 
 
 @contextmanager
