@@ -1,10 +1,16 @@
 """Two bundles on one device, measured in turn: which is faster, and how surely.
 
 Where the runner can, the two take turns of some hundredths of a second, and what disturbs the
-device disturbs both alike. No pair is dropped for it then: a busy or throttled device makes both
-latencies doubtful, not their ratio; it is said as a doubt all the same, because a device that is
-hot or starved of memory may slow one network more than another. Core ML's parts cannot wait for
-turns: each is measured in visits of its own, seconds apart, and disturbed pairs are made up for.
+device for longer disturbs both alike. Of each turn the runs count that nobody interrupted: to wait
+for a core adds the same to both, and hides their difference. So the ratio is of both left alone;
+whose own runs scatter more, the latencies beside it tell.
+
+No pair is dropped. A busy or throttled device makes both latencies doubtful, not their ratio; it is
+said as a doubt all the same, because a device that is hot or short of memory may slow one network
+more than another.
+
+Core ML's parts cannot wait for turns: each is measured in visits of its own, seconds apart, and
+disturbed pairs are made up for.
 """
 
 from __future__ import annotations

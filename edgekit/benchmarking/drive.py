@@ -269,7 +269,7 @@ class Visit:
     """What a runner has said so far of one artifact; refuses what it may not say at that point.
 
     Attributes:
-        windows_ns: of each process the medians of its windows, where it took turns.
+        windows_ns: of each process what a run took in each of its windows, where it took turns.
     """
 
     def __init__(self, target: str, settings: Settings, on_progress: OnProgress) -> None:

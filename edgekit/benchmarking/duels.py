@@ -32,7 +32,8 @@ class Duel(Struct, frozen=True, kw_only=True):
 
     Attributes:
         first: the first's own figures; ``second`` the second's.
-        pairs_ns: for each pair of processes its windows, as ``ratios.Turns``.
+        pairs_ns: of each pair of processes what a run of the first and of the second took, in
+            one turn of each after another.
     """
 
     first: BenchmarkResult

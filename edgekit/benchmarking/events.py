@@ -81,7 +81,8 @@ class Process(_Event, tag="process", frozen=True, kw_only=True):
     """One measuring process ended.
 
     Attributes:
-        windows_ns: the median of each window, where it took turns with another process.
+        windows_ns: what an undisturbed run took in each window, where it took turns with another
+            process.
     """
 
     first_load_ns: Nanoseconds
