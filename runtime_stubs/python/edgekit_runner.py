@@ -928,7 +928,7 @@ def at_best(window: Iterable[int]) -> int:
 
     To wait for a core adds the same to both of two that are compared, and brings their ratio
     nearer to one: with four at work on two cores one that takes 5 % longer was 3.6 % slower by the
-    medians of its windows, and 4.9 % by this.
+    medians of its windows, and 5.0 % by this.
     """
     ordered = sorted(window)
     return ordered[len(ordered) // 10]
