@@ -5,7 +5,7 @@ Goals: two equal artifacts are never called different; one that is 5 % slower by
 stay within 3 % of their median, or say that they are not to be believed. The three take turns,
 so that whatever the machine does meanwhile is done to all of them.
 
-    python benchmarks/verdicts.py [--tries 20] [--pairs 16] [--seconds 0.5] [--benches 10]
+    python benchmarks/verdicts.py [--tries 20] [--pairs 10] [--seconds 1.5] [--benches 10]
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def main() -> int:
     """Measure, print, and say by the status whether the goals hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tries", type=int, default=20, help="comparisons of each kind")
-    parser.add_argument("--pairs", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each process")
     parser.add_argument("--benches", type=int, default=10)
     asked = parser.parse_args()
     equal, apart, benches = [], [], []
@@ -53,6 +53,7 @@ def main() -> int:
             if number < asked.tries:
                 equal.append(edgekit("compare", one, same, "--on", here, *turns))
                 apart.append(edgekit("compare", one, slower, "--on", here, *turns))
+                tell(number, equal[-1], apart[-1])
             if number < asked.benches:
                 benches.append(edgekit("bench", one, "--on", here, "--no-energy"))
     figures = {
@@ -64,6 +65,15 @@ def main() -> int:
         "benches": repeated(benches),
     }
     return finish("verdicts", figures, goals(figures, asked.tries))
+
+
+def tell(number: int, equal: dict[str, Any], apart: dict[str, Any]) -> None:
+    """How far it is, on standard error: all of it takes long."""
+    seen = [
+        f"{name}: {one['verdict']} ({one['ratio']['low']:.3f} to {one['ratio']['high']:.3f})"
+        for name, one in (("equal", equal), ("5 %", apart))
+    ]
+    print(f"{number + 1}: {', '.join(seen)}", file=sys.stderr, flush=True)
 
 
 def goals(figures: dict[str, Any], tries: int) -> list[Goal]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit import benchmarking, bundle
-from edgekit.benchmarking import Settings
+from edgekit.benchmarking import Contestant, Duel, Settings
 from edgekit.bundle import Bundle
 from edgekit.devices import Transport, connect, parse
 from edgekit.devices.probe import choose, probe
@@ -140,19 +140,18 @@ def visiting(
         on_stage("connect", str(target))
         with connect(target, accept_new=accept_new) as transport:
             on_stage("probe", str(target))
-            facts, runtime = _equipped(transport, opened.manifest, equipment, on_stage)
-            deployment = _pushed(transport, opened, _Sent(on_stage))
+            ready = _ready(transport, opened, equipment, on_stage)
 
             def visit(settings: Settings) -> BenchmarkResult:
                 _check_settings(opened.manifest, settings)
-                on_stage("benchmark", f"{runtime.name} {runtime.version}")
+                on_stage("benchmark", f"{ready.runtime.name} {ready.runtime.version}")
                 try:
                     return benchmarking.benchmark(
                         transport,
                         opened,
-                        deployment,
-                        facts,
-                        runtime,
+                        ready.deployment,
+                        ready.facts,
+                        ready.runtime,
                         settings,
                         lambda what: on_stage("benchmark", what),
                     )
@@ -161,6 +160,43 @@ def visiting(
                     raise GoldenMismatch(error.message, hint) from error
 
             yield visit
+
+
+def duel(
+    first: Bundle,
+    second: Bundle,
+    on: str,
+    settings: Settings,
+    *,
+    equipment: Equipment = AS_IT_IS,
+    accept_new: bool = False,
+    on_stage: OnStage = silent,
+) -> Duel:
+    """Push two bundles, neither for Core ML, and measure them in turn in one visit.
+
+    Args and errors as ``measure``, for either; ``settings.processes`` are pairs of processes.
+    """
+    target = parse(on)
+    for opened in (first, second):
+        _check_runner(opened)
+    on_stage("connect", str(target))
+    with connect(target, accept_new=accept_new) as transport:
+        on_stage("probe", str(target))
+        both = (
+            _ready(transport, first, equipment, on_stage),
+            _ready(transport, second, equipment, on_stage),
+        )
+        runtimes = " and ".join(f"{one.runtime.name} {one.runtime.version}" for one in both)
+        on_stage("compare", runtimes)
+        return benchmarking.duel(transport, both, settings, lambda what: on_stage("compare", what))
+
+
+def _ready(
+    transport: Transport, opened: Bundle, equipment: Equipment, on_stage: OnStage
+) -> Contestant:
+    """A bundle on the device, once it is known that something there can run it."""
+    facts, runtime = _equipped(transport, opened.manifest, equipment, on_stage)
+    return Contestant(opened, _pushed(transport, opened, _Sent(on_stage)), facts, runtime)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgekit import bundle as bundles
-from edgekit import field, pipeline, profiles
+from edgekit import comparison, field, pipeline, profiles
 from edgekit.benchmarking import Settings, as_json, load, save
 from edgekit.domain import BenchmarkResult, Format, Goal, Interface, Picture, Placement
 from edgekit.errors import (
@@ -101,6 +101,13 @@ def refused(bundle: Path, tmp_path: Path, **settings: Any) -> EdgekitError:
     with pytest.raises(EdgekitError) as caught:
         measured(bundle, f"local:{tmp_path / 'work'}", **settings)
     return caught.value
+
+
+def test_a_comparison_is_of_visits(bundle: Path, tmp_path: Path) -> None:
+    """They cannot take turns within one: it takes as many pairs as a test of ranks does."""
+    with pytest.raises(UsageError) as caught:
+        comparison.compare(bundle, bundle, f"local:{tmp_path}", pairs=7)
+    assert caught.value.hint == "give 8 or more"
 
 
 class TestOnTheMac:

@@ -1,15 +1,19 @@
 """Measuring on a device: driving the runner there, and figures that do not flatter."""
 
 from edgekit.benchmarking.drive import COMPUTE_UNITS, Settings, benchmark
+from edgekit.benchmarking.duels import Contestant, Duel, duel
 from edgekit.benchmarking.results import as_json, load, save
 from edgekit.benchmarking.statistics import LatencyFigures, figures
 
 __all__ = [
     "COMPUTE_UNITS",
+    "Contestant",
+    "Duel",
     "LatencyFigures",
     "Settings",
     "as_json",
     "benchmark",
+    "duel",
     "figures",
     "load",
     "save",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -169,25 +169,47 @@ def benchmark(
     """
     settings = settings or Settings()
     runner = resources.RUNNERS[bundle.manifest.artifact.format]
-    threads = settings.threads or min(bundle.manifest.recipe.threads, facts.cores)
+    threads = threads_of(bundle, facts, settings)
     argv = [
         *(facts.python, posixpath.join(deployment.path, runner), "bench", deployment.path),
         *("--module", runtime.module, "--threads", str(threads)),
-        *("--lock", posixpath.join(transport.workdir, "lock"), "--lock-wait", str(_LOCK_WAIT_S)),
-        *("--engines", posixpath.join(transport.workdir, "engines")),
-        *_options(settings),
+        *options(transport, settings),
     ]
-    visit = _Visit(deployment.target, settings, on_progress)
-    timeout_s = settings.limit_s + _LOCK_WAIT_S + _GRACE_S
-    with transport.stream(argv, timeout_s=timeout_s) as stream:
-        stream.beat()
-        visit.follow(stream.lines())
-        visit.check_end(stream.completed())
+    visit = Visit(deployment.target, settings, on_progress)
+
+    def follow(lines: Iterable[str]) -> None:
+        for line in lines:
+            visit.take(events.decode(line))
+
+    visit.check_end(talked(transport, argv, settings, follow))
     return visit.result(bundle, deployment, facts, threads)
 
 
-def _options(settings: Settings) -> list[str]:
+def talked(
+    transport: Transport,
+    argv: Sequence[str],
+    settings: Settings,
+    follow: Callable[[Iterable[str]], None],
+) -> Completed:
+    """Start the runner and follow what it says; how it ended."""
+    timeout_s = settings.limit_s + _LOCK_WAIT_S + _GRACE_S
+    with transport.stream(argv, timeout_s=timeout_s) as stream:
+        stream.beat()
+        follow(stream.lines())
+        return stream.completed()
+
+
+def threads_of(bundle: Bundle, facts: DeviceFacts, settings: Settings) -> int:
+    """The threads asked for; else the recipe's, as far as the device has cores."""
+    return settings.threads or min(bundle.manifest.recipe.threads, facts.cores)
+
+
+def options(transport: Transport, settings: Settings) -> list[str]:
+    """How the runner is to measure, whatever it is that it measures."""
     given: dict[str, object] = {
+        "--lock": posixpath.join(transport.workdir, "lock"),
+        "--lock-wait": _LOCK_WAIT_S,
+        "--engines": posixpath.join(transport.workdir, "engines"),
         "--runs": settings.runs,
         "--seconds": settings.seconds,
         "--warmup-runs": settings.warmup_runs,
@@ -202,8 +224,8 @@ def _options(settings: Settings) -> list[str]:
         "--sustain-seconds": settings.sustained_s,
     }
     given |= {name: value for name, value in chosen.items() if value is not None}
-    options = [text for name, value in given.items() for text in (name, str(value))]
-    return [*options, "--cpu"] if settings.cpu_only else options
+    words = [text for name, value in given.items() for text in (name, str(value))]
+    return [*words, "--cpu"] if settings.cpu_only else words
 
 
 def _plain(event: events.Event) -> dict[str, Any]:
@@ -243,8 +265,12 @@ def _profile(event: events.Profile | None) -> Profile | None:
     return msgspec.structs.replace(found, operations=tuple(cleaned))
 
 
-class _Visit:
-    """What a runner has said so far; refuses whatever it may not say at that point."""
+class Visit:
+    """What a runner has said so far of one artifact; refuses what it may not say at that point.
+
+    Attributes:
+        windows_ns: of each process what a run took in each of its windows, where it took turns.
+    """
 
     def __init__(self, target: str, settings: Settings, on_progress: OnProgress) -> None:
         self._target = target
@@ -252,14 +278,9 @@ class _Visit:
         self._on_progress = on_progress
         self._golden: events.Golden | None = None
         self._processes: list[ProcessSamples] = []
+        self.windows_ns: list[tuple[int, ...]] = []
         self._once: dict[type[Any], events.Event] = {}
         self._done = False
-
-    def follow(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            if self._done:
-                raise self._odd("something after its last word")
-            self._take(events.decode(line))
 
     def check_end(self, completed: Completed) -> None:
         """The runner said all it had to, and ended well."""
@@ -281,7 +302,7 @@ class _Visit:
     ) -> BenchmarkResult:
         environment = self._said(events.Environment)
         if not (self._golden and environment):
-            raise self._odd("too little")
+            raise self.odd("too little")
         facts = _measured(facts, self._said(events.Device))
         samples = [process.samples_ns for process in self._processes]
         why = why_invalid(samples, environment, threads, facts.cores)
@@ -316,7 +337,14 @@ class _Visit:
         said = self._once.get(kind)
         return said if isinstance(said, kind) else None
 
-    def _take(self, event: events.Event) -> None:
+    def take(self, event: events.Event) -> None:
+        """Take in what the runner said.
+
+        Raises:
+            DeviceError: it says that something failed, or what it says makes no sense.
+        """
+        if self._done:
+            raise self.odd("something after its last word")
         if isinstance(event, events.Error):
             raise self._failure(event)
         if isinstance(event, events.Phase):
@@ -324,19 +352,19 @@ class _Visit:
         elif isinstance(event, events.Golden):
             self._take_golden(event)
         elif self._golden is None and not isinstance(event, events.Device):
-            raise self._odd("a figure before the golden vectors")
+            raise self.odd("a figure before the golden vectors")
         elif isinstance(event, events.Process):
             self._take_process(event)
         elif isinstance(event, events.Done):
             self._done = True
-        elif isinstance(event, events.Swept) or type(event) in self._once:
-            raise self._odd("the same twice")
+        elif isinstance(event, events.Swept | events.Turn) or type(event) in self._once:
+            raise self.odd("the same twice")
         else:
             self._once[type(event)] = event
 
     def _take_golden(self, event: events.Golden) -> None:
         if self._golden is not None:
-            raise self._odd("the same twice")
+            raise self.odd("the same twice")
         if not event.passed or event.max_error is None:
             error = "not a number" if event.worst_error is None else f"off by {event.worst_error:g}"
             raise GoldenMismatch(
@@ -352,7 +380,7 @@ class _Visit:
         count = len(self._processes) + 1
         fewest = min(self._settings.runs, events.MAX_SAMPLES)
         if count > self._settings.processes or len(event.samples_ns) < fewest:
-            raise self._odd(f"{len(event.samples_ns)} samples of process {count}")
+            raise self.odd(f"{len(event.samples_ns)} samples of process {count}")
         self._processes.append(
             ProcessSamples(
                 first_load_ns=event.first_load_ns,
@@ -360,6 +388,7 @@ class _Visit:
                 samples_ns=event.samples_ns,
             )
         )
+        self.windows_ns.append(event.windows_ns)
         self._on_progress(f"process {count} of {self._settings.processes} measured")
 
     def _failure(self, event: events.Error) -> DeviceError:
@@ -370,7 +399,8 @@ class _Visit:
             return kind(message, "the bundle's runner is of another version: build the bundle anew")
         return kind(message, clean(event.hint, _SHOWN))
 
-    def _odd(self, what: str) -> RunnerFailed:
+    def odd(self, what: str) -> RunnerFailed:
+        """The error for an answer without sense."""
         return RunnerFailed(
             f"{self._target}: the runner's answer makes no sense: {what}",
             "the runner in the bundle is of another version, or the answer was tampered with",

@@ -6,7 +6,7 @@ fields are ignored, known ones must be right.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,6 +20,7 @@ MAX_SAMPLES = 1_000_000
 _SHOWN = 120
 
 Nanoseconds = Annotated[int, Meta(ge=0, le=10**15)]
+Took = Annotated[int, Meta(ge=1, le=10**15)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 MAX_OPERATIONS = 2000
 MAX_WINDOWS = 10_000
@@ -77,11 +78,23 @@ class Golden(_Event, tag="golden", frozen=True, kw_only=True):
 
 
 class Process(_Event, tag="process", frozen=True, kw_only=True):
-    """One measuring process ended."""
+    """One measuring process ended.
+
+    Attributes:
+        windows_ns: what an undisturbed run took in each window, where it took turns with another
+            process.
+    """
 
     first_load_ns: Nanoseconds
     first_inference_ns: Nanoseconds
     samples_ns: Annotated[tuple[Nanoseconds, ...], Meta(min_length=1, max_length=MAX_SAMPLES)]
+    windows_ns: Annotated[tuple[Took, ...], Meta(max_length=MAX_WINDOWS)] = ()
+
+
+class Turn(_Event, tag="turn", frozen=True, kw_only=True):
+    """What comes next is about the first (0) or the second (1) of two."""
+
+    of: Literal[0, 1]
 
 
 class Memory(_Event, tag="memory", frozen=True, kw_only=True):
@@ -229,7 +242,7 @@ class Error(_Event, tag="error", frozen=True, kw_only=True):
 Measured = Memory | Energy | Profile | Sustained | Placement | Environment
 """What is told once, after the golden vectors."""
 
-Event = Phase | Device | Golden | Process | Measured | Swept | Done | Error
+Event = Phase | Device | Golden | Process | Turn | Measured | Swept | Done | Error
 _DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 

@@ -104,7 +104,7 @@ def median_interval(groups: Sequence[npt.ArrayLike], *, seed: int = _SEED) -> tu
     """
     random = np.random.default_rng(seed)
     thinned = [_thinned(np.asarray(group, np.float64)) for group in groups]
-    medians = [_resampled_median(thinned, random) for _ in range(_REPLICATES)]
+    medians = [resampled_median(thinned, random) for _ in range(_REPLICATES)]
     beyond = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(medians, [beyond, 1 - beyond])
     return float(low), float(high)
@@ -116,7 +116,8 @@ def is_unstable(samples: npt.ArrayLike) -> bool:
     return bool(values.std() > UNSTABLE_ABOVE * values.mean())
 
 
-def _resampled_median(groups: Sequence[Floats], random: np.random.Generator) -> float:
+def resampled_median(groups: Sequence[Floats], random: np.random.Generator) -> float:
+    """The median of groups drawn with replacement, and of values drawn so within each."""
     drawn = [groups[index] for index in random.integers(len(groups), size=len(groups))]
     resampled = [group[random.integers(group.size, size=group.size)] for group in drawn]
     return float(np.median(np.concatenate(resampled)))

@@ -327,10 +327,10 @@ def _compare(command: Parser) -> None:
     command.add_argument("second", type=_path, metavar="B")
     _target(command)
     command.add_argument(
-        "--pairs", type=int, default=16, help="how often both are measured, 8 at least (16)"
+        "--pairs", type=int, default=10, help="of fresh processes, one for each, 5 at least (10)"
     )
     command.add_argument(
-        "--seconds", type=float, default=0.5, help="of measuring, at least, in each turn (0.5)"
+        "--seconds", type=float, default=1.5, help="of measuring, at least, in each process (1.5)"
     )
     _provisioning(command)
 

@@ -60,6 +60,8 @@ SUSTAINED_WINDOW_S = 10.0  # at most: a minute is seen in six points or more
 VISITS_A_ROUND = 4
 COUNTED = 1000
 CALM = 1.06
+DUEL_WINDOW_S = 0.012  # a shared host changes its speed within hundredths of a second
+MOST_WINDOWS = 5000
 LOCK_POLL_S = 0.1
 SILENCE_S = 10.0  # after signs of life every second
 ABANDONED = 75  # sysexits.h calls it EX_TEMPFAIL
@@ -111,11 +113,14 @@ class Events:
         self._file.flush()
 
 
-def end_when_stdin_closes(clean_up: Callable[[], None]) -> None:
+def end_when_stdin_closes(
+    clean_up: Callable[[], None], heard: Callable[[], None] | None = None
+) -> None:
     """Clean up and leave the process at once when whoever started it has gone.
 
     A network that fails closes nothing: who has begun to send signs of life has gone, too,
-    when they stop coming.
+    when they stop coming. Where ``heard`` is given it is called instead: what comes in is no
+    sign of life then.
     """
 
     def wait() -> None:
@@ -124,7 +129,10 @@ def end_when_stdin_closes(clean_up: Callable[[], None]) -> None:
             while select.select([0], [], [], silence_s)[0]:
                 if not os.read(0, 4096):
                     break
-                silence_s = SILENCE_S
+                if heard is None:
+                    silence_s = SILENCE_S
+                else:
+                    heard()
             else:
                 clean_up()
                 os._exit(ABANDONED)
@@ -878,6 +886,14 @@ def finite(value: float) -> float | None:
 def measure(emit: Events, arguments: argparse.Namespace) -> None:
     """Time a fresh process: load, first inference, then the steady state."""
     visit = Visit(emit, arguments)
+    step, told = warmed_up(visit, arguments)
+    visit.phase("measuring")
+    samples = timed(step, arguments.runs, arguments.seconds)
+    emit({**told, "samples_ns": samples.tolist()})
+
+
+def warmed_up(visit: Visit, arguments: argparse.Namespace) -> tuple[Step, Event]:
+    """A step in its steady state, and what is to be told of the way there."""
     step = visit.first_step()
     visit.phase("running for the first time")
     first_inference_ns = elapsed_ns(step)
@@ -885,16 +901,44 @@ def measure(emit: Events, arguments: argparse.Namespace) -> None:
     gc.disable()
     visit.phase("warming up")
     timed(step, arguments.warmup_runs, arguments.warmup_seconds)
-    visit.phase("measuring")
-    samples = timed(step, arguments.runs, arguments.seconds)
-    emit(
-        {
-            "event": "process",
-            "first_load_ns": visit.load_ns,
-            "first_inference_ns": first_inference_ns,
-            "samples_ns": samples.tolist(),
-        }
-    )
+    firsts = {"first_load_ns": visit.load_ns, "first_inference_ns": first_inference_ns}
+    return step, {"event": "process", **firsts}
+
+
+WAITING = "waiting for its turn"
+TURN = threading.Semaphore(0)  # released by every byte on a child's standard input
+
+
+def take_turns(emit: Events, arguments: argparse.Namespace) -> None:
+    """As ``measure``, but a window at a time, each when its turn has come."""
+    visit = Visit(emit, arguments)
+    step, told = warmed_up(visit, arguments)
+    count = windows_each(arguments.seconds)
+    runs, seconds = math.ceil(arguments.runs / count), arguments.seconds / count
+    windows = []
+    for _ in range(count):
+        visit.phase(WAITING)
+        TURN.acquire()
+        timed(step, 1, seconds / 10)  # the other has left the caches, and may spin for a moment
+        windows.append(timed(step, runs, seconds))
+    samples = [took for window in windows for took in window[: MAX_SAMPLES // count]]
+    emit({**told, "samples_ns": samples, "windows_ns": [at_best(window) for window in windows]})
+
+
+def at_best(window: Iterable[int]) -> int:
+    """What a run takes that nobody interrupts; not the one luckiest: one in ten was faster.
+
+    To wait for a core adds the same to both of two that are compared, and brings their ratio
+    nearer to one: with four at work on two cores one that takes 5 % longer was 3.6 % slower by the
+    medians of its windows, and 5.0 % by this.
+    """
+    ordered = sorted(window)
+    return ordered[len(ordered) // 10]
+
+
+def windows_each(seconds: float) -> int:
+    """How many turns each of a pair has in so long; even, for who begins changes with each."""
+    return 2 * min(max(2, round(seconds / DUEL_WINDOW_S / 2)), MOST_WINDOWS // 2)
 
 
 def timed(step: Step, runs: int, seconds: float) -> array.array[int]:
@@ -1048,9 +1092,9 @@ class Window(NamedTuple):
 
 
 def undisturbed(windows: Dict[str, list[Window]]) -> float:
-    """What counting takes at its best; not its one luckiest moment: one in ten was faster."""
-    taken = sorted(w.counting_ns for seen in windows.values() for w in seen)
-    return taken[len(taken) // 10] if taken else 0
+    """What counting takes at its best."""
+    taken = [w.counting_ns for seen in windows.values() for w in seen]
+    return at_best(taken) if taken else 0
 
 
 def calm(windows: list[Window], usual_ns: float) -> list[Window]:
@@ -1112,6 +1156,7 @@ def peak(emit: Events, arguments: argparse.Namespace) -> None:
 PARTS: dict[str, Any] = {
     "golden": golden,
     "measure": measure,
+    "take_turns": take_turns,
     "memory": memory,
     "energy": energy,
     "profile": profile,
@@ -1121,7 +1166,7 @@ PASSES = ("memory", "energy", "profile", "sustain")  # in this order: what heats
 
 
 def child(emit: Events, arguments: argparse.Namespace) -> None:
-    end_when_stdin_closes(lambda: None)
+    end_when_stdin_closes(lambda: None, TURN.release)
     PARTS[arguments.part](emit, arguments)
 
 
@@ -1141,12 +1186,7 @@ def supervise(emit: Events, arguments: argparse.Namespace, parts: Parts) -> None
         check_what_counts(arguments.bundle)
         for said in parts.prepare():
             emit(said)
-        compared = parts.run("golden")
-        placement = compared.pop("placement", None)
-        emit(compared)
-        check_golden(compared)
-        if placement:
-            emit({"event": "placement", **placement})
+        tell_golden(emit, parts)
         before, usage = state(), Usage()
         for _ in range(arguments.processes):
             emit(parts.run("measure"))
@@ -1157,6 +1197,82 @@ def supervise(emit: Events, arguments: argparse.Namespace, parts: Parts) -> None
     seen = {"before": before, "after": after, "background_cores": others, **clocks()}
     emit({"event": "environment", **seen})
     emit({"event": "done"})
+
+
+def tell_golden(emit: Events, parts: Parts) -> None:
+    """Compare the golden vectors; where they do not agree, nothing comes after."""
+    compared = parts.run("golden")
+    placement = compared.pop("placement", None)
+    emit(compared)
+    check_golden(compared)
+    if placement:
+        emit({"event": "placement", **placement})
+
+
+def duel(emit: Events, arguments: argparse.Namespace) -> None:
+    """Measure two bundles window by window in turn, in pair after pair of fresh processes.
+
+    Only one of the two computes at any time. Windows are so short that what the device does
+    meanwhile is done to both; it is the ratio of neighbouring ones that this is for.
+    """
+    both = [Parts(one_of(arguments, which)) for which in (0, 1)]
+
+    def kill() -> None:
+        for parts in both:
+            parts.kill()
+
+    end_when_stdin_closes(kill)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with locked(arguments.lock, arguments.lock_wait):
+        for which, parts in enumerate(both):
+            emit({"event": "turn", "of": which})
+            check_what_counts(arguments.bundle[which])
+            tell_golden(emit, parts)
+        before, usage = state(), Usage()
+        for number in range(arguments.processes):
+            order = (0, 1) if number % 2 == 0 else (1, 0)
+            told = duelled(emit, both, order, windows_each(arguments.seconds))
+            for which in (0, 1):
+                emit({"event": "turn", "of": which})
+                emit(told[which])
+        after, others = state(), usage.by_others()
+    seen = {"before": before, "after": after, "background_cores": others, **clocks()}
+    emit({"event": "environment", **seen})
+    emit({"event": "done"})
+
+
+def one_of(arguments: argparse.Namespace, which: int) -> argparse.Namespace:
+    """What one of the two was given."""
+    own = {name: getattr(arguments, name)[which] for name in OF_EACH}
+    return argparse.Namespace(**{**vars(arguments), **own})
+
+
+def duelled(
+    emit: Events, both: Sequence[Parts], order: tuple[int, int], windows: int
+) -> Dict[int, Event]:
+    """What the two of one pair tell in the end; they begin in ``order``, then in turn."""
+    told: Dict[int, Any] = {}
+    with contextlib.ExitStack() as running:
+        pair = {}
+        for which in order:
+            pair[which] = running.enter_context(both[which].started("take_turns"))
+            with naming(emit, which):
+                pair[which].proceed()
+        for number in range(windows):
+            for which in order if number % 2 == 0 else order[::-1]:
+                with naming(emit, which):
+                    told[which] = pair[which].turn()
+    return told
+
+
+@contextlib.contextmanager
+def naming(emit: Events, which: int) -> Iterator[None]:
+    """Say whose failure it is; to say it each time would disturb what is being measured."""
+    try:
+        yield
+    except Failure:
+        emit({"event": "turn", "of": which})
+        raise
 
 
 def check_what_counts(bundle: Path) -> None:
@@ -1221,6 +1337,7 @@ class Parts:
         for name in OPTIONS_OF_A_PART:
             if getattr(arguments, name) is not None:
                 self._options += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+        self._python = getattr(arguments, "python", None) or sys.executable
         self.last = [part for part in PASSES if part in arguments.passes.split(",")]
         self._deadline = time.monotonic() + arguments.deadline
         self._process: subprocess.Popen[bytes] | None = None
@@ -1235,7 +1352,7 @@ class Parts:
 
     def argv(self, part: str) -> list[str]:
         """The command that does one part."""
-        return [sys.executable, str(Path(__file__).resolve()), "_child", part, *self._options]
+        return [self._python, str(Path(__file__).resolve()), "_child", part, *self._options]
 
     def report(self, part: str) -> Report:
         return Report(part)
@@ -1246,18 +1363,22 @@ class Parts:
         Raises:
             Failure: the part's own, or ``crashed``, ``hung``, ``flooded`` or ``garbled``.
         """
+        with self.started(part) as running:
+            return running.end()
+
+    @contextlib.contextmanager
+    def started(self, part: str) -> Iterator[Running]:
+        """A part that has begun; it ends with the context, if it has not by itself."""
         argv, pipe = self.argv(part), subprocess.PIPE
-        # The child's standard input is never written to: it closes when this process is gone.
+        # The child's standard input closes when this process is gone.
         with subprocess.Popen(
             argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
         ) as self._process:
-            report = self.report(part)
             try:
-                status = report.follow(self._process, self._deadline)
+                yield Running(self._process, self.report(part), self._deadline)
             finally:
                 self.kill()
         self._process = None
-        return report.conclude(status)
 
     def kill(self) -> None:
         """End the running part and all it started; harmless when it has ended."""
@@ -1266,16 +1387,45 @@ class Parts:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
+class Running:
+    """A part at work, in a process of its own; it may be one that waits for its turns."""
+
+    def __init__(self, process: subprocess.Popen[bytes], report: Report, deadline: float) -> None:
+        self._process, self._report, self._deadline = process, report, deadline
+
+    def proceed(self) -> Event | None:
+        """Follow it until it waits for its turn; or to its end, for the event it reported."""
+        status = self._report.follow(self._process, self._deadline)
+        return None if status is None else self._report.conclude(status)
+
+    def turn(self) -> Event | None:
+        """Let it have its turn."""
+        self._report.doing = "measuring"
+        with contextlib.suppress(BrokenPipeError):  # it has ended: the report tells how
+            os.write(self._process.stdin.fileno(), b"\n")  # type: ignore[union-attr]
+        return self.proceed()
+
+    def end(self) -> Event:
+        """Follow a part that never waits to its end."""
+        event = self.proceed()
+        if event is None:
+            raise Failure("garbled", f"it is {self._report.doing}, which nobody gives it")
+        return event
+
+
 class Report:
     """What a child says: its events, and the end of its standard error; bounded."""
 
     def __init__(self, part: str) -> None:
-        self._doing = f"starting ({part})"
+        self.doing = f"starting ({part})"
         self._last: Event = {}
         self._said_bytes, self._line, self.stderr = 0, bytearray(), b""
 
-    def follow(self, process: subprocess.Popen[bytes], deadline: float) -> int:
-        """Read until the child has closed its outputs and ended; returns its status."""
+    def follow(self, process: subprocess.Popen[bytes], deadline: float) -> int | None:
+        """Read until the child has closed its outputs and ended; returns its status.
+
+        None: it has not, but waits for its turn.
+        """
         with selectors.DefaultSelector() as selector:
             for pipe, add in (
                 (process.stdout, self._add_stdout),
@@ -1283,6 +1433,8 @@ class Report:
             ):
                 selector.register(pipe, selectors.EVENT_READ, add)  # type: ignore[arg-type]
             while selector.get_map():
+                if self.doing == WAITING:
+                    return None
                 ready = selector.select(max(0.0, deadline - time.monotonic()))
                 if not ready:
                     raise self._hung()
@@ -1299,7 +1451,7 @@ class Report:
     def _add_stdout(self, chunk: bytes) -> None:
         self._said_bytes += len(chunk)
         if self._said_bytes > MAX_CHILD_BYTES:
-            raise Failure("flooded", f"{MAX_CHILD_BYTES} bytes of output while {self._doing}")
+            raise Failure("flooded", f"{MAX_CHILD_BYTES} bytes of output while {self.doing}")
         self._line += chunk
         if b"\n" in chunk:
             *lines, self._line = self._line.split(b"\n")
@@ -1310,9 +1462,9 @@ class Report:
         try:
             self._last = json.loads(line)
             if self._last["event"] == "phase":
-                self._doing = self._last["name"]
+                self.doing = self._last["name"]
         except (ValueError, TypeError, KeyError) as error:
-            raise Failure("garbled", f"an answer without sense while {self._doing}") from error
+            raise Failure("garbled", f"an answer without sense while {self.doing}") from error
 
     def _add_stderr(self, chunk: bytes) -> None:
         self.stderr = (self.stderr + chunk)[-STDERR_TAIL_BYTES:]
@@ -1322,15 +1474,15 @@ class Report:
         if status < 0:
             name = signal.Signals(-status).name
             why = ": probably out of memory" if -status == signal.SIGKILL else ""
-            raise self._failure("crashed", f"a process ended by {name} while {self._doing}{why}")
+            raise self._failure("crashed", f"a process ended by {name} while {self.doing}{why}")
         if self._last.get("event") == "error":
             raise Failure(self._last["kind"], self._last["message"], self._last["hint"])
         if status != 0 or self._last.get("event", "phase") == "phase":
-            raise self._failure("crashed", f"a process ended ({status}) while {self._doing}")
+            raise self._failure("crashed", f"a process ended ({status}) while {self.doing}")
         return self._last
 
     def _hung(self) -> Failure:
-        return self._failure("hung", f"no answer in time while {self._doing}; it was killed")
+        return self._failure("hung", f"no answer in time while {self.doing}; it was killed")
 
     def _failure(self, kind: str, message: str) -> Failure:
         tail = self.stderr.decode("utf-8", "replace").strip()
@@ -1735,14 +1887,17 @@ def parser() -> Parser:
     for one in (describing, inferring, command(commands, peak)):
         one.add_argument("model", type=Path)
         add_runtime_arguments(one)
-    benching = command(commands, bench)
-    benching.add_argument("--processes", type=int, default=5)
-    for one in (benching, sweeping):
+    benching, dueling = command(commands, bench), command(commands, duel)
+    for one in (benching, dueling):
+        one.add_argument("--processes", type=int, default=5, help="of each, one after another")
+    for one in (benching, dueling, sweeping):
         add_visit_arguments(one)
     part = command(commands, child, "_child")
     part.add_argument("part", choices=sorted(PARTS))
     for one in (benching, part):
         add_bench_arguments(one)
+    add_bench_arguments(dueling, of_each=2)
+    dueling.add_argument("--python", nargs=2, default=(None, None), help="(this one)")
     return top
 
 
@@ -1765,14 +1920,19 @@ def add_visit_arguments(to: Parser) -> None:
     to.add_argument("--deadline", type=float, default=600.0, help="seconds, for all of it")
 
 
-def add_bench_arguments(to: Parser) -> None:
-    to.add_argument("bundle", type=Path)
+def add_bench_arguments(to: Parser, of_each: int | None = None) -> None:
+    none = of_each and (None,) * of_each
+    to.add_argument("bundle", type=Path, nargs=of_each)
+    to.add_argument(
+        "--threads", type=int, nargs=of_each, default=none, help="the recipe's when not given"
+    )
+    to.add_argument(
+        "--module", nargs=of_each, default=none, help="the Python module to take the runtime from"
+    )
     to.add_argument("--runs", type=int, default=50, help="at least, per process")
     to.add_argument("--seconds", type=float, default=1.0, help="at least, per process")
     to.add_argument("--warmup-runs", type=int, default=3)
     to.add_argument("--warmup-seconds", type=float, default=0.5)
-    to.add_argument("--threads", type=int, help="the recipe's when not given")
-    to.add_argument("--module", help="the Python module to take the runtime from")
     to.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
     to.add_argument("--energy-seconds", type=float, default=LEAST_ENERGY_S, help="10 at least")
     to.add_argument("--engines", type=Path, help="where engines built on this device are kept")
@@ -1780,6 +1940,7 @@ def add_bench_arguments(to: Parser) -> None:
     to.add_argument("--passes", default="memory", help=f"some of {','.join(PASSES)}")
 
 
+OF_EACH = ("bundle", "threads", "module", "python")  # what the two of a duel have of their own
 OPTIONS_OF_A_PART = (
     *("runs", "seconds", "warmup_runs", "warmup_seconds", "threads", "module"),
     *("energy_seconds", "sustain_seconds", "engines"),

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from edgekit.benchmarking import ratios
-from edgekit.benchmarking.ratios import FEWEST, Verdict, _signed_ranks, compared, interval
+from edgekit.benchmarking.ratios import FEWEST, Verdict, _signed_ranks, compared, in_turns, interval
 
 
 def pairs(ratio, count=16, noise=0.03, seed=0):
@@ -72,6 +72,55 @@ def test_the_distribution_is_the_signed_rank_statistics():
 def test_the_fewest_pairs_have_an_interval():
     low, high = interval(np.arange(FEWEST, dtype=float))[1:]
     assert (low, high) == (0, FEWEST - 1)
+
+
+def turns(ratio, *, count=10, length=100, apart=0.01, noise=0.3, calm=0.5, seed=0):
+    """Pairs of processes as on a busy machine: some turns are calm, the others far off.
+
+    Processes differ by ``apart``, whatever is measured in them.
+    """
+    random = np.random.default_rng(seed)
+    pairs = []
+    for of_pair in random.normal(0, apart, count):
+        spread = np.where(random.random(length) < calm, 0.02, noise)
+        logs = of_pair + random.normal(0, 1, length) * spread
+        drift = np.exp(np.cumsum(random.normal(0, 0.1, length)))
+        pairs.append([(d, d * ratio * exp(one)) for d, one in zip(drift, logs, strict=True)])
+    return pairs
+
+
+def test_equal_in_turns_is_never_called_different():
+    verdicts = {in_turns(turns(1.0, seed=seed)).verdict for seed in range(20)}
+    assert verdicts <= {Verdict.SAME, Verdict.INCONCLUSIVE}
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.05, Verdict.SLOWER), (0.95, Verdict.FASTER)])
+def test_five_percent_are_found_in_turns(ratio, verdict):
+    found = [in_turns(turns(ratio, seed=seed)).verdict for seed in range(10)]
+    assert found.count(verdict) >= 9
+    assert set(found) <= {verdict, Verdict.INCONCLUSIVE}
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.05])
+def test_the_interval_of_turns_holds_the_truth(apart):
+    """Also where processes differ by more than turns do: those of one pair count as one then."""
+    found = [in_turns(turns(1.0, count=6, length=10, apart=apart, seed=s)) for s in range(60)]
+    assert sum(not one.low <= 1 <= one.high for one in found) <= 2
+
+
+def test_a_pair_that_was_disturbed_all_the_time_decides_nothing():
+    calm = turns(1.0, noise=0.02)
+    disturbed = [*calm[:-1], turns(3.0, calm=0, noise=1.0)[-1]]
+    assert in_turns(disturbed).value == pytest.approx(in_turns(calm).value, rel=0.01)
+    assert in_turns(disturbed).verdict is Verdict.SAME
+
+
+def test_what_is_missing_in_turns_is_said():
+    open_ = in_turns(turns(1.03, count=5, length=20))
+    assert open_.verdict is Verdict.INCONCLUSIVE
+    assert open_.pairs == 5
+    assert open_.more_pairs
+    assert in_turns(turns(1.03, count=3 * open_.more_pairs, length=20)).verdict is Verdict.SLOWER
 
 
 def test_unpaired_of_a_known_ratio() -> None:

@@ -220,19 +220,23 @@ def test_bench_takes_its_time_and_looks_inside(
     assert (forever.code, forever.error["kind"]) == (2, "usage")
 
 
-def test_compare_says_which_is_faster(edgekit: Edgekit, tmp_path: Path) -> None:
+def test_compare_says_which_is_faster(
+    edgekit: Edgekit, digits_bundle: Path, tmp_path: Path
+) -> None:
+    """Two networks in two runtimes: the one computes a thousand times as much as the other."""
     narrow = ("--device", "raspberry-pi-5", "--format", "onnxruntime", "--precision", "float32")
-    quick, slow = tmp_path / "quick.edgekit", tmp_path / "slow.edgekit"
-    for out, depth in ((quick, 1), (slow, 8)):
-        onnx.save(_chain(depth), tmp_path / "chain.onnx")
-        assert edgekit("build", tmp_path / "chain.onnx", *narrow, "-o", out).code == 0
-    here = ("--on", f"local:{tmp_path / 'device'}", "--pairs", "8", "--seconds", "0.05")
-    found = edgekit("compare", quick, slow, *here, "--json").json
+    slow = tmp_path / "slow.edgekit"
+    onnx.save(_chain(8), tmp_path / "chain.onnx")
+    assert edgekit("build", tmp_path / "chain.onnx", *narrow, "-o", slow).code == 0
+    here = ("--on", f"local:{tmp_path / 'device'}", "--pairs", "5", "--seconds", "0.05")
+    found = edgekit("compare", digits_bundle, slow, *here, "--json").json
     assert found["verdict"] == "slower"
-    assert found["ratio"]["low"] > 1.01
-    assert [row["bundle"] for row in found["rows"]] == [str(quick), str(slow)]
+    assert found["ratio"]["low"] > 2
+    assert found["ratio"]["pairs"] == 5
+    assert [row["bundle"] for row in found["rows"]] == [str(digits_bundle), str(slow)]
+    assert [row["runtime"]["name"] for row in found["rows"]] == ["litert", "onnxruntime"]
     assert found["rows"][0]["latency_ms"]["p50"] < found["rows"][1]["latency_ms"]["p50"]
-    few = edgekit("compare", quick, slow, "--pairs", "7", "--json")
+    few = edgekit("compare", digits_bundle, slow, "--pairs", "4", "--json")
     assert (few.code, few.error["kind"]) == (2, "usage")
 
 

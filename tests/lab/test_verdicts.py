@@ -15,7 +15,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "verdicts.py"
 
 
 def test_the_verdicts_hold() -> None:
-    """The whole of it takes half an hour; its goals are in the script, and its status tells."""
+    """The whole of it takes an hour; its goals are in the script, and its status tells."""
     done = subprocess.run([sys.executable, BENCHMARK], capture_output=True, text=True, check=False)
     report = json.loads(done.stdout)
     missed = [goal for goal in report["goals"] if not goal["holds"]]

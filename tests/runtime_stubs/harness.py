@@ -46,11 +46,15 @@ def bench(
 
 @contextmanager
 def benching(
-    bundle: Path, *options: str, env: Mapping[str, str] | None = None, python: str = sys.executable
+    bundle: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    command: str = "bench",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A bench that is running; ended with the context."""
     process = subprocess.Popen(
-        [python, RUNNER, "bench", str(bundle), *options],
+        [python, RUNNER, command, str(bundle), *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
