@@ -92,7 +92,7 @@ def export(
             platform=platform,
             name=package.name,
             bundle_sha256=opened.sha256,
-            artifact_sha256=package.artifact.sha256,
+            artifact_sha256=package.sha256,
             files={},
         )
         written = folder.write(spec.files(package), record, destination)

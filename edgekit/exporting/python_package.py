@@ -87,7 +87,7 @@ def _words(package: Package) -> dict[str, str]:
         "version": f"b{package.bundle.sha256[:12]}",
         "example": ", ".join(tensor.identifier for tensor in inputs),
         "request": _in_quotes(json.dumps({"inputs": {tensor.name: "..." for tensor in inputs}})),
-        **_runtimes(package.bundle.manifest),
+        **_runtimes(package),
         **_literals(package),
         **_limits(package.bundle.manifest),
     }
@@ -98,9 +98,9 @@ def _in_quotes(text: str) -> str:
     return text.replace("'", "\\u0027")
 
 
-def _runtimes(manifest: Manifest) -> dict[str, str]:
+def _runtimes(package: Package) -> dict[str, str]:
     """What runs the artifact, the device's preference first."""
-    found = {m: versions for m, versions in manifest.runtimes.items() if m in _DISTRIBUTIONS}
+    found = {m: str(told) for m, told in package.runtimes.items() if m in _DISTRIBUTIONS}
     if not found:
         raise UsageError("the bundle names no runtime that is a Python package")
     names = {_DISTRIBUTIONS[module]: versions for module, versions in found.items()}

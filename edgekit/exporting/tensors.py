@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from edgekit.bundle import MANIFEST
-from edgekit.domain import AffineQuantization, Manifest, Picture, TensorBinding, TensorSpec
+from edgekit.domain import AffineQuantization, Format, Manifest, Picture, TensorBinding, TensorSpec
 from edgekit.errors import BundleError
 
 _CPP = """
@@ -78,10 +78,12 @@ def signature(manifest: Manifest) -> Signature:
     """The view of a bundle's manifest.
 
     Raises:
-        BundleError: its axes make no sense.
+        BundleError: its axes make no sense, or pictures are taken by what takes none.
     """
     artifact, interface = manifest.artifact, manifest.interface
     bindings = (*artifact.inputs, *artifact.outputs)
+    if artifact.format is not Format.COREML and any(binding.image for binding in bindings):
+        raise BundleError(f"{MANIFEST} has pictures as what {artifact.format.value} takes")
     ends = len(artifact.inputs)
     told = [("input", b.source.name) for b in artifact.inputs]
     names = identifiers([*told, *(("output", b.source.name) for b in artifact.outputs)])

@@ -21,7 +21,7 @@ def echoes(package: Package) -> Files:
     """The artifact and a file that names it."""
     return {
         f"assets/{package.name}.onnx": package.model,
-        "wrapper.txt": f"{package.name} {package.artifact.sha256}".encode(),
+        "wrapper.txt": f"{package.name} {package.sha256}".encode(),
     }
 
 

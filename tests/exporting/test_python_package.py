@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.testing import assert_array_equal
 
 from edgekit import bundle, exporting
 from edgekit.domain import Interface, Picture, TensorSpec
-from edgekit.errors import UsageError
+from edgekit.errors import BundleError, UsageError
 from edgekit.exporting import python_package
 from edgekit.exporting.contract import Package
 from edgekit.exporting.tensors import signature
@@ -32,6 +32,7 @@ from tests.exporting.conftest import LABELS
 from tests.factories import make_bundle
 
 pytestmark = pytest.mark.xdist_group("exports")
+Shown = Callable[..., Package]
 SHOWN = Interface(pictures={"image": Picture(colours="gray", scale=(1 / 16,))}, labels=LABELS)
 ODD = "Ö\"'''\\\n${name}\U0001f600"
 """What no quoting may break on."""
@@ -347,6 +348,12 @@ class TestFiles:
         assert scope["INPUTS"][0]["name"] == ODD
         assert scope["LABELS"][0] == ODD
         compile(text, "digits", "exec")
+
+    def test_a_requirement_has_versions_alone(self, onnx_bundle: Path, shown: Shown) -> None:
+        """No address: pip would install from there."""
+        package = shown(onnx_bundle, runtimes={"onnxruntime": " @ https://example.org/evil.whl"})
+        with pytest.raises(BundleError, match="the bundle's runtimes have no versions"):
+            python_package.files(package)
 
     def test_tensors_that_are_no_numbers(self, tmp_path: Path) -> None:
         with bundle.opened(make_bundle(tmp_path / "tiny").root) as opened:

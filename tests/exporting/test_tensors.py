@@ -7,7 +7,7 @@ import keyword
 import msgspec
 import pytest
 
-from edgekit.domain import AffineQuantization, Interface, Picture, TensorBinding, TensorSpec
+from edgekit.domain import AffineQuantization, Format, Interface, Picture, TensorBinding, TensorSpec
 from edgekit.errors import BundleError
 from edgekit.exporting.tensors import RESERVED, identifier, identifiers, signature
 from tests.factories import make_manifest
@@ -93,5 +93,8 @@ def test_an_artifact_that_takes_pictures_itself() -> None:
     picture = Picture(colours="gray")
     bound = msgspec.structs.replace(manifest.artifact.inputs[0], image=picture)
     artifact = msgspec.structs.replace(manifest.artifact, inputs=(bound,))
+    with pytest.raises(BundleError, match="pictures as what onnxruntime takes"):
+        signature(msgspec.structs.replace(manifest, artifact=artifact))
+    artifact = msgspec.structs.replace(artifact, format=Format.COREML)
     (only,) = signature(msgspec.structs.replace(manifest, artifact=artifact)).inputs
     assert (only.picture, only.takes_picture) == (picture, True)
