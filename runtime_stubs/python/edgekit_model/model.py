@@ -53,7 +53,8 @@ class Model:
             that was longest of no use goes first.
 
     Raises:
-        ModelError: another file than it must be, or no runtime that loads it.
+        ModelError: another file than it must be, no runtime that loads it, or less than nothing
+            is to be kept.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Model:
         accelerated: bool = True,
         kept: int = 0,
     ) -> None:
+        if kept < 0:
+            raise ModelError(f"{kept} answers cannot be kept")
         check(path, artifact.sha256)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.session = sessions.load(
