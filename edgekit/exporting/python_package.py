@@ -37,6 +37,12 @@ _MIB = 1 << 20
 _GUESS_BYTES = 256 * _MIB
 _ROOM = 2
 _GRAIN_MIB = 16
+_TENSORRT = "TensorrtExecutionProvider"
+_BUILT = """\
+# An engine is built at the first start, and kept.
+TimeoutStartSec=infinity
+CacheDirectory={}
+"""
 _ACCELERATOR = "SupplementaryGroups=video"
 
 
@@ -82,7 +88,7 @@ def _words(package: Package) -> dict[str, str]:
     inputs = package.signature.inputs
     return {
         "name": package.name,
-        "distribution": package.name.replace("_", "-").strip("-"),
+        "distribution": _distribution(package),
         "file": _FILES[package.artifact.format],
         "version": f"b{package.bundle.sha256[:12]}",
         "example": ", ".join(tensor.identifier for tensor in inputs),
@@ -90,6 +96,7 @@ def _words(package: Package) -> dict[str, str]:
         **_runtimes(package),
         **_literals(package),
         **_limits(package.bundle.manifest),
+        "start": _start(package),
     }
 
 
@@ -162,14 +169,28 @@ def _wanted(tensor: Tensor) -> str:
     return f"{_said(tensor)}, or a picture: bytes, rows by columns{channels}"
 
 
+def _start(package: Package) -> str:
+    """TensorRT builds an engine at the first start; systemd's 90 seconds would end it each time."""
+    built = package.bundle.manifest.delegate == _TENSORRT
+    return _BUILT.format(_distribution(package)) if built else ""
+
+
+def _distribution(package: Package) -> str:
+    return package.name.replace("_", "-").strip("-")
+
+
 def _limits(manifest: Manifest) -> dict[str, str]:
     """What the service may take."""
+    devices = "PrivateDevices=yes" if manifest.delegate is None else _ACCELERATOR
+    if manifest.delegate == _TENSORRT:
+        told = "None is known: to build an engine takes more than to run it."
+        return {"memory_from": told, "memory": "infinity", "devices": devices}
     peak, source = _peak_bytes(manifest)
     grains = math.ceil(_ROOM * peak / (_GRAIN_MIB * _MIB))
     return {
         "memory_from": f"{_ROOM} times the {source}, {peak / _MIB:.0f} MiB.",
-        "memory_mib": str(grains * _GRAIN_MIB),
-        "devices": "PrivateDevices=yes" if manifest.delegate is None else _ACCELERATOR,
+        "memory": f"{grains * _GRAIN_MIB}M",
+        "devices": devices,
     }
 
 

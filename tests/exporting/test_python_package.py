@@ -286,9 +286,22 @@ class TestUnit:
         assert b"SupplementaryGroups=video" in files["digits.service"]
         assert b"delegate='CUDAExecutionProvider'" in files["digits/__init__.py"]
 
+    def test_an_engine_has_time_and_a_place(self, onnx_bundle: Path, shown: Shown) -> None:
+        """And no limit of memory that its building is killed by; nothing else has either."""
+        units = [
+            bytes(python_package.files(shown(onnx_bundle, delegate=delegate))["digits.service"])
+            for delegate in ("TensorrtExecutionProvider", "CUDAExecutionProvider", None)
+        ]
+        for line in (b"TimeoutStartSec=infinity", b"CacheDirectory=digits", b"MemoryMax=infinity"):
+            assert [line in unit.splitlines() for unit in units] == [True, False, False]
+
     @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd")
-    def test_systemd_takes_it_and_finds_it_safe(self, litert: Path, tmp_path: Path) -> None:
-        text = (litert / "digits.service").read_text()
+    @pytest.mark.parametrize("delegate", [None, "TensorrtExecutionProvider"])
+    def test_systemd_takes_it_and_finds_it_safe(
+        self, onnx_bundle: Path, shown: Shown, tmp_path: Path, delegate: str | None
+    ) -> None:
+        files = python_package.files(shown(onnx_bundle, delegate=delegate))
+        text = bytes(files["digits.service"]).decode()
         path = tmp_path / "digits.service"
         path.write_text(text.replace("/opt/digits/bin/python", sys.executable))
         ran = subprocess.run(

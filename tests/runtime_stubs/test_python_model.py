@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from edgekit_model import (
     Artifact,
@@ -21,7 +22,9 @@ from edgekit_model import (
     Tensor,
     Worker,
     margin,
+    sessions,
     softmax,
+    tensorrt,
 )
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -280,6 +283,50 @@ class TestModel:
             thread.join()
         for index, answer in enumerate(alone):
             assert_array_equal(found[index], answer)
+
+
+class TestTensorRt:
+    """As far as can be told where there is none."""
+
+    def test_its_engines_are_kept_for_one_model_and_one_version(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+        path = tmp_path / "model.onnx"
+        seen = []
+        for content, version in ((b"a", "1.20"), (b"b", "1.20"), (b"a", "1.21"), (b"a", "1.20")):
+            path.write_bytes(content)
+            told = tensorrt.options(path, version)
+            seen.append(told["trt_engine_cache_path"])
+            assert Path(seen[-1]).is_relative_to(tmp_path / "cache")
+            assert Path(seen[-1]).is_dir()
+            assert told["trt_engine_cache_enable"] is told["trt_timing_cache_enable"] is True
+        assert seen[0] == seen[3]
+        assert len(set(seen)) == 3
+        monkeypatch.delenv("CACHE_DIRECTORY")
+        assert tensorrt.options(path, "1.20") == {}
+
+    def test_onnx_runtime_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+        path = models.save(models.dense_net(), tmp_path / "model.onnx")
+        given: list[Any] = []
+
+        class Session(onnxruntime.InferenceSession):
+            def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+                given.extend(providers)
+                super().__init__(path, options, providers=providers[1:])
+
+            def get_providers(self) -> list[str]:
+                return [tensorrt.PROVIDER]
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [tensorrt.PROVIDER])
+        names = (["x"], ["y"])
+        sessions.load("onnxruntime", path, names, ["onnxruntime"], 1, tensorrt.PROVIDER)
+        assert given == [
+            (tensorrt.PROVIDER, tensorrt.options(path, onnxruntime.__version__)),
+            "CPUExecutionProvider",
+        ]
 
 
 class Held:
