@@ -1,12 +1,11 @@
 """Measuring on a device: driving the runner there, and figures that do not flatter."""
 
-from edgekit.benchmarking.drive import COMPUTE_UNITS, Settings, benchmark
+from edgekit.benchmarking.drive import Settings, benchmark
 from edgekit.benchmarking.duels import Contestant, Duel, duel
 from edgekit.benchmarking.results import as_json, load, save
 from edgekit.benchmarking.statistics import LatencyFigures, figures
 
 __all__ = [
-    "COMPUTE_UNITS",
     "Contestant",
     "Duel",
     "LatencyFigures",

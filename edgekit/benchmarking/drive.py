@@ -29,6 +29,7 @@ from edgekit.domain import (
     Profile,
     Sustained,
 )
+from edgekit.domain.coreml import COMPUTE_UNITS
 from edgekit.errors import (
     ConnectionLost,
     DeviceError,
@@ -38,7 +39,6 @@ from edgekit.errors import (
     UsageError,
 )
 
-COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 _PASSES: dict[str, type[events.Event]] = {
     "memory": events.Memory,
     "energy": events.Energy,

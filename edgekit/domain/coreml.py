@@ -18,6 +18,9 @@ RELEASES = (16, 17, 18)
 MACOS_BEHIND = 3
 """macOS 13 came beside iOS 16."""
 
+COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
+"""The processors that Core ML may use: the cases of its ``MLComputeUnits``."""
+
 _BITS = {"float16": 16, "int8": 8, "int4": 4}
 _LUT = "lut"
 

@@ -26,7 +26,8 @@ from edgekit.exporting import (
 )
 from edgekit.exporting.contract import ExportSpec, Package
 from edgekit.exporting.folder import Record
-from edgekit.exporting.tensors import RESERVED, identifier, signature
+from edgekit.exporting.reserved import NAMES
+from edgekit.exporting.tensors import identifier, signature
 
 EXPORTS: dict[str, ExportSpec] = {
     spec.platform: spec
@@ -92,7 +93,7 @@ def export(
             platform=platform,
             name=package.name,
             bundle_sha256=opened.sha256,
-            artifact_sha256=package.artifact.sha256,
+            artifact_sha256=package.sha256,
             files={},
         )
         written = folder.write(spec.files(package), record, destination)
@@ -116,10 +117,11 @@ def _opened(path: Path, spec: ExportSpec) -> Iterator[Bundle]:
 
 def _name(name: str | None, opened: Bundle) -> str:
     if name is None:
-        return identifier(opened.manifest.model_name, "model")
-    if not _NAME.fullmatch(name) or name in RESERVED:
+        return identifier(opened.manifest.model_name, "model", NAMES)
+    if not _NAME.fullmatch(name) or name in NAMES:
         raise UsageError(
             f"--name {name!r:.80} is no name for code in every language",
-            "small letters, digits and _ only, a letter first, 64 at most, no reserved word",
+            "small letters, digits and _ only, a letter first, 64 at most, no reserved word, and "
+            "nothing that C's or Python's library has",
         )
     return name

@@ -10,7 +10,6 @@ from pathlib import PurePosixPath
 from string import Template
 
 from msgspec import Struct
-from packaging.specifiers import SpecifierSet
 
 from edgekit import resources
 from edgekit.domain import Format
@@ -215,8 +214,8 @@ def files(package: Package) -> Files:
 def _runtime(package: Package) -> _Runtime:
     manifest = package.bundle.manifest
     runtime = _RUNTIMES[manifest.artifact.format]
-    wanted = manifest.runtimes.get(runtime.module)
-    if wanted is None or runtime.version not in SpecifierSet(wanted):
+    wanted = package.runtimes.get(runtime.module)
+    if wanted is None or runtime.version not in wanted:
         told = ", ".join(f"{name} {versions}" for name, versions in manifest.runtimes.items())
         raise UsageError(
             f"the bundle is for {told}, --android brings {runtime.module} {runtime.version}",
@@ -261,14 +260,14 @@ def _build(own: str, runtime: _Runtime, reach: _Reach) -> bytes:
 
 
 def _readme(package: Package, own: str, *, is_pack: bool) -> bytes:
-    name, manifest = package.name, package.bundle.manifest
+    name = package.name
     settings = f'include(":{name}_model")\n' if is_pack else ""
     if is_pack:
         settings += f'project(":{name}_model").projectDir = file("path/to/this/folder/model")\n'
     return _README.substitute(
         name=name,
-        recipe=manifest.recipe.label,
-        sha256=manifest.artifact.sha256,
+        recipe=package.recipe,
+        sha256=package.sha256,
         settings=settings,
         pack=f'android {{\n    assetPacks += ":{name}_model"\n}}\n\n' if is_pack else "",
         package=own,

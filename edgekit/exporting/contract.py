@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from edgekit.bundle import Bundle
 from edgekit.domain import Artifact, Format
+from edgekit.errors import BundleError
+from edgekit.exporting.literals import comment
 from edgekit.exporting.tensors import Signature
 
 Files = Mapping[str, bytes | Path]
@@ -41,8 +44,30 @@ class Package(Struct, frozen=True, kw_only=True):
 
     @property
     def sha256(self) -> str:
-        """Of the artifact's file, verified: unlike what a manifest may say besides, a digest."""
+        """Of the artifact, verified: unlike what a manifest may say besides, a digest."""
+        if self.artifact.parts:
+            from edgekit.formats import coreml_package
+
+            return coreml_package.digest(self.model)
         return self.bundle.manifest.digests[self.artifact.path]
+
+    @property
+    def recipe(self) -> str:
+        """How it was made, in words that neither a comment nor a line of prose ends at."""
+        return comment(self.bundle.manifest.recipe.label)
+
+    @property
+    def runtimes(self) -> dict[str, SpecifierSet]:
+        """The versions of each Python module that runs it; a package manager acts on them.
+
+        Raises:
+            BundleError: what is no PEP 440 specifier.
+        """
+        told = self.bundle.manifest.runtimes
+        try:
+            return {module: SpecifierSet(versions) for module, versions in told.items()}
+        except InvalidSpecifier as error:
+            raise BundleError(f"the bundle's runtimes have no versions: {error}") from error
 
 
 class ExportSpec(Struct, frozen=True, kw_only=True):
@@ -52,7 +77,8 @@ class ExportSpec(Struct, frozen=True, kw_only=True):
         platform: the option of ``edgekit export``, without its dashes.
         formats: of the artifacts that it takes.
         files: makes all files of an export from a package, writing nothing; the same bytes for
-            the same package. Raises ``UsageError`` for a model that the platform cannot run.
+            the same package. Raises ``UsageError`` for a model that the platform cannot run,
+            ``BundleError`` for a manifest that makes no sense.
         several: whether an export may be of more than one bundle.
     """
 

@@ -11,7 +11,7 @@ from string import Template
 
 from edgekit import resources
 from edgekit.domain import Format, coreml
-from edgekit.errors import UsageError
+from edgekit.errors import BundleError, UsageError
 from edgekit.exporting.contract import ExportSpec, Files, Package
 from edgekit.exporting.tensors import Tensor
 from edgekit.exporting.words import camel, pascal, quoted
@@ -21,6 +21,8 @@ _SHARED = ("EdgekitCoreML/Arrays.swift", "EdgekitCoreML/Digest.swift")
 
 _TAKEN = {"float32": "floats", "int32": "integers"}
 """What the wrapper gives Core ML, by the case of ``Value``."""
+
+_PICTURES = ("uint8",)
 
 _GIVEN = ("float16", "float32", "float64", "int32")
 """What the wrapper gets from Core ML, by the cases of ``Element``."""
@@ -138,6 +140,7 @@ def files(package: Package) -> Files:
     """The Swift package.
 
     Raises:
+        BundleError: it names processors, or systems, that Core ML does not know.
         UsageError: a tensor of a type that the wrapper does not have.
     """
     for tensors, known in (
@@ -167,8 +170,10 @@ def files(package: Package) -> Files:
 
 
 def _package(package: Package, module: str) -> bytes:
-    versions = package.bundle.manifest.runtimes["coreml"]
-    ios = next(filter(None, (coreml.release(versions, os) for os in ("ios", "macos"))))
+    versions = str(package.runtimes.get("coreml", ""))
+    ios = coreml.release(versions, "ios") or coreml.release(versions, "macos")
+    if ios is None:
+        raise BundleError(f"the bundle is for systems {versions!r}, which have no such Core ML")
     return _PACKAGE.substitute(
         generated=_GENERATED,
         module=module,
@@ -189,7 +194,7 @@ def _class_name(package: Package) -> str:
 
 
 def _wrapper(package: Package) -> bytes:
-    signature, manifest = package.signature, package.bundle.manifest
+    signature = package.signature
     labels = ""
     if signature.labels:
         told = "".join(f"        {_string(label)},\n" for label in signature.labels)
@@ -198,18 +203,26 @@ def _wrapper(package: Package) -> bytes:
     return _CLASS.substitute(
         generated=_GENERATED,
         name=package.name,
-        recipe=manifest.recipe.label,
+        recipe=package.recipe,
         model=_class_name(package),
         input="".join(_input(signature.inputs)),
         output="".join(_output(package)),
         labels=labels,
-        sha256=_string(manifest.artifact.sha256),
-        units=manifest.delegate or "cpuOnly",
+        sha256=_string(package.sha256),
+        units=_units(package),
         inputs="".join(f"                {_tensor(tensor)},\n" for tensor in signature.inputs),
         outputs="".join(f"                {_tensor(tensor)},\n" for tensor in signature.outputs),
         values=", ".join(f".{_case(t)}(input.{camel(t.identifier)})" for t in signature.inputs),
         made=", ".join(map(_made, *zip(*enumerate(signature.outputs), strict=True))),
     ).encode()
+
+
+def _units(package: Package) -> str:
+    units = package.bundle.manifest.delegate or "cpuOnly"
+    if units not in coreml.COMPUTE_UNITS:
+        known = ", ".join(coreml.COMPUTE_UNITS)
+        raise BundleError(f"the bundle runs on {units!r:.80}, Core ML on {known}")
+    return units
 
 
 def _input(tensors: tuple[Tensor, ...]) -> Iterator[str]:
@@ -245,9 +258,9 @@ def _described(tensor: Tensor) -> str:
 
 
 def _check(tensor: Tensor, known: Collection[str]) -> None:
-    if tensor.takes_picture:
-        return
     dtype, order = tensor.artifact.dtype, tensor.permutation
+    if tensor.takes_picture:
+        known, order = _PICTURES, ()
     if dtype not in known:
         raise UsageError(
             f"{tensor.name!r} is {dtype}, --ios has {', '.join(known)}",
@@ -286,8 +299,8 @@ def _readme(package: Package, module: str) -> bytes:
     names = [camel(tensor.identifier) for tensor in package.signature.inputs]
     return _README.substitute(
         name=package.name,
-        recipe=package.bundle.manifest.recipe.label,
-        sha256=package.artifact.sha256,
+        recipe=package.recipe,
+        sha256=package.sha256,
         module=module,
         model=_class_name(package),
         arguments=", ".join(f"{name}: {name}" for name in names),

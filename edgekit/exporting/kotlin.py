@@ -58,13 +58,12 @@ def wrapper(package: Package, own: str, asset: str, session: str) -> bytes:
 
 
 def _lines(package: Package, own: str, asset: str, session: str) -> Iterator[str]:
-    signature, manifest = package.signature, package.bundle.manifest
-    name = class_name(package.name)
+    signature, name = package.signature, class_name(package.name)
     yield f"{GENERATED}\npackage {own}\n\nimport android.content.Context\n"
     if "Accelerator" in session:
         yield "import com.google.ai.edge.litert.Accelerator\n"
     yield "import java.io.File\n\n"
-    yield f"/** The model {package.name}: {manifest.recipe.label}. */\n"
+    yield f"/** The model {package.name}: {package.recipe}. */\n"
     yield f"class {name} private constructor(private val model: Model) : AutoCloseable {{\n"
     yield from _side("Input", "What the model takes.", signature.inputs)
     yield from _side("Output", "What the model gives.", signature.outputs)
@@ -101,10 +100,10 @@ def _predict(package: Package) -> Iterator[str]:
 
 
 def _companion(package: Package, name: str, asset: str, session: str) -> Iterator[str]:
-    signature, artifact = package.signature, package.artifact
+    signature = package.signature
     yield "    companion object {\n"
     yield f"        const val ASSET = {_string(asset)}\n"
-    yield f"        const val SHA256 = {_string(artifact.sha256)}\n"
+    yield f"        const val SHA256 = {_string(package.sha256)}\n"
     if signature.labels:
         yield "\n        /** The classes, in the order of the first output's scores. */\n"
         yield "        val LABELS = listOf(\n"

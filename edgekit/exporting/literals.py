@@ -1,4 +1,4 @@
-"""Values and names as C and C++ write them."""
+"""Values and names as C and C++ write them; a comment is one in Kotlin and Swift, too."""
 
 from __future__ import annotations
 

@@ -8,18 +8,20 @@ ONNX Runtime describe; it reads them from 1.28 on, and the tests open one with w
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from edgekit.bundle import Bundle
 from edgekit.domain import Format, TensorSpec
-from edgekit.errors import UsageError
+from edgekit.errors import BundleError, UsageError
 from edgekit.exporting.contract import ExportSpec, Files, Package
 from edgekit.exporting.tensors import Tensor
 
 _SCHEMA = "1.0"
 _CPU = "CPUExecutionProvider"
+_PROVIDER = re.compile(r"[A-Za-z]+ExecutionProvider")
 _MODEL = "model.onnx"
 _KEY = "edgekit"
 
@@ -30,6 +32,7 @@ def files(package: Package) -> Files:
     """The manifest, the component, and a folder for each variant.
 
     Raises:
+        BundleError: what is no name of an execution provider: folders are named after it.
         UsageError: bundles of different models, of different inputs or outputs, or two for one
             execution provider.
     """
@@ -50,6 +53,8 @@ def _by_provider(bundles: tuple[Bundle, ...]) -> dict[str, Bundle]:
     for bundle in bundles:
         manifest = bundle.manifest
         provider = manifest.delegate or _CPU
+        if not _PROVIDER.fullmatch(provider):
+            raise BundleError(f"the bundle is for {provider!r:.80}, expected an execution provider")
         if manifest.model_sha256 != first.model_sha256:
             raise UsageError(
                 f"the bundles are of two models, {first.model_name} and {manifest.model_name}",

@@ -37,6 +37,12 @@ _MIB = 1 << 20
 _GUESS_BYTES = 256 * _MIB
 _ROOM = 2
 _GRAIN_MIB = 16
+_TENSORRT = "TensorrtExecutionProvider"
+_BUILT = """\
+# An engine is built at the first start, and kept.
+TimeoutStartSec=infinity
+CacheDirectory={}
+"""
 _ACCELERATOR = "SupplementaryGroups=video"
 
 
@@ -82,14 +88,15 @@ def _words(package: Package) -> dict[str, str]:
     inputs = package.signature.inputs
     return {
         "name": package.name,
-        "distribution": package.name.replace("_", "-").strip("-"),
+        "distribution": _distribution(package),
         "file": _FILES[package.artifact.format],
         "version": f"b{package.bundle.sha256[:12]}",
         "example": ", ".join(tensor.identifier for tensor in inputs),
         "request": _in_quotes(json.dumps({"inputs": {tensor.name: "..." for tensor in inputs}})),
-        **_runtimes(package.bundle.manifest),
+        **_runtimes(package),
         **_literals(package),
         **_limits(package.bundle.manifest),
+        "start": _start(package),
     }
 
 
@@ -98,9 +105,9 @@ def _in_quotes(text: str) -> str:
     return text.replace("'", "\\u0027")
 
 
-def _runtimes(manifest: Manifest) -> dict[str, str]:
+def _runtimes(package: Package) -> dict[str, str]:
     """What runs the artifact, the device's preference first."""
-    found = {m: versions for m, versions in manifest.runtimes.items() if m in _DISTRIBUTIONS}
+    found = {m: str(told) for m, told in package.runtimes.items() if m in _DISTRIBUTIONS}
     if not found:
         raise UsageError("the bundle names no runtime that is a Python package")
     names = {_DISTRIBUTIONS[module]: versions for module, versions in found.items()}
@@ -162,14 +169,28 @@ def _wanted(tensor: Tensor) -> str:
     return f"{_said(tensor)}, or a picture: bytes, rows by columns{channels}"
 
 
+def _start(package: Package) -> str:
+    """TensorRT builds an engine at the first start; systemd's 90 seconds would end it each time."""
+    built = package.bundle.manifest.delegate == _TENSORRT
+    return _BUILT.format(_distribution(package)) if built else ""
+
+
+def _distribution(package: Package) -> str:
+    return package.name.replace("_", "-").strip("-")
+
+
 def _limits(manifest: Manifest) -> dict[str, str]:
     """What the service may take."""
+    devices = "PrivateDevices=yes" if manifest.delegate is None else _ACCELERATOR
+    if manifest.delegate == _TENSORRT:
+        told = "None is known: to build an engine takes more than to run it."
+        return {"memory_from": told, "memory": "infinity", "devices": devices}
     peak, source = _peak_bytes(manifest)
     grains = math.ceil(_ROOM * peak / (_GRAIN_MIB * _MIB))
     return {
         "memory_from": f"{_ROOM} times the {source}, {peak / _MIB:.0f} MiB.",
-        "memory_mib": str(grains * _GRAIN_MIB),
-        "devices": "PrivateDevices=yes" if manifest.delegate is None else _ACCELERATOR,
+        "memory": f"{grains * _GRAIN_MIB}M",
+        "devices": devices,
     }
 
 

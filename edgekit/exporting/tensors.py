@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import keyword
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from msgspec import Struct
 
 from edgekit.bundle import MANIFEST
-from edgekit.domain import AffineQuantization, Manifest, Picture, TensorBinding, TensorSpec
+from edgekit.domain import AffineQuantization, Format, Manifest, Picture, TensorBinding, TensorSpec
 from edgekit.errors import BundleError
+from edgekit.exporting.reserved import WORDS
 
-_CPP = """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
-    class compl const const_cast constexpr continue decltype default delete do double dynamic_cast
-    else enum explicit export extern false float for friend goto if inline int long mutable
-    namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
-    reinterpret_cast restrict return short signed sizeof static static_assert static_cast struct
-    switch template this thread_local throw true try typedef typeid typename union unsigned using
-    virtual void volatile wchar_t while xor xor_eq
-"""
-_KOTLIN = "fun in interface is null object package super typealias typeof val var when as"
-_SWIFT = """
-    any associatedtype defer deinit extension fallthrough fileprivate func guard import init inout
-    internal let nil open precedencegroup protocol repeat rethrows self subscript throws where
-"""
-RESERVED = frozenset(f"{_CPP} {_KOTLIN} {_SWIFT}".split()) | {
-    *(word.lower() for word in keyword.kwlist),
-    *("edgekit", "std"),
-}
-"""What means something in C, C++, Kotlin, Swift or Python, and namespaces of the wrappers."""
 _LONGEST = 60
 
 
@@ -78,10 +59,12 @@ def signature(manifest: Manifest) -> Signature:
     """The view of a bundle's manifest.
 
     Raises:
-        BundleError: its axes make no sense.
+        BundleError: its axes make no sense, or pictures are taken by what takes none.
     """
     artifact, interface = manifest.artifact, manifest.interface
     bindings = (*artifact.inputs, *artifact.outputs)
+    if artifact.format is not Format.COREML and any(binding.image for binding in bindings):
+        raise BundleError(f"{MANIFEST} has pictures as what {artifact.format.value} takes")
     ends = len(artifact.inputs)
     told = [("input", b.source.name) for b in artifact.inputs]
     names = identifiers([*told, *(("output", b.source.name) for b in artifact.outputs)])
@@ -117,12 +100,13 @@ def _check_axes(binding: TensorBinding) -> None:
         )
 
 
-def identifier(text: str, fallback: str) -> str:
-    """A snake-case ASCII identifier, no reserved word of any target language.
+def identifier(text: str, fallback: str, reserved: Container[str] = WORDS) -> str:
+    """A snake-case ASCII identifier, by default no reserved word of any target language.
 
     Args:
         text: any name: ``serving_default_x:0`` becomes ``serving_default_x_0``.
         fallback: what it stands for; alone where nothing is left of the name, and before a digit.
+        reserved: what it must not be; a word of it gets an underscore at its end.
     """
     ascii_ = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", ascii_)
@@ -130,7 +114,7 @@ def identifier(text: str, fallback: str) -> str:
     if not made or made[0].isdigit():
         made = f"{fallback}_{made}"
     made = made[:_LONGEST].rstrip("_")
-    return f"{made}_" if made in RESERVED else made
+    return f"{made}_" if made in reserved else made
 
 
 def identifiers(named: Iterable[tuple[str, str]]) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 import edgekit as ek
 from edgekit import bundle
+from edgekit.domain import Format, Mode, Quantization, Recipe
 from edgekit.exporting.contract import Package
 from edgekit.exporting.tensors import signature
 from tests.paths import CALIBRATION, DIGITS_MODEL
@@ -28,8 +29,6 @@ def built(folder: Path, device: str, **choice: tuple[object, ...]) -> Path:
 @pytest.fixture(scope="session")
 def litert_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Static int8 for LiteRT; its user is of the group ``exports``."""
-    from edgekit.domain import Format
-
     folder = tmp_path_factory.mktemp("litert")
     return built(folder, "raspberry-pi-5", formats=(Format.LITERT,), precisions=("int8-static",))
 
@@ -37,8 +36,6 @@ def litert_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Static int8 for ONNX Runtime; its user is of the group ``exports``."""
-    from edgekit.domain import Format
-
     folder = tmp_path_factory.mktemp("onnx")
     return built(
         folder, "generic-x86-64", formats=(Format.ONNXRUNTIME,), precisions=("int8-static",)
@@ -50,6 +47,22 @@ def coreml_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float for Core ML; its user is of the group ``exports``."""
     pytest.importorskip("coremltools", reason="the extra coreml is not installed")
     return built(tmp_path_factory.mktemp("coreml"), "iphone-15-pro", precisions=("float32",))
+
+
+HOSTILE = (
+    "*/ object Evil { init { println(1) } } /*",
+    "all\nimport Evil\u2028//",
+    '"""); evil() //',
+)
+"""What a manifest may hold wherever it has free words, to become code."""
+
+
+def hostile(words: str) -> Recipe:
+    """A recipe whose every free word says that."""
+    kept = Quantization(mode=Mode.WEIGHT_ONLY, weights=words, activations=words)
+    return Recipe(
+        format=Format.LITERT, runtime=words, accelerator=words, power_mode=words, quantization=kept
+    )
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgekit import exporting
 from edgekit.domain import AffineQuantization, Interface, Picture
-from edgekit.errors import UsageError
+from edgekit.errors import BundleError, UsageError
 from edgekit.exporting import android
 from edgekit.exporting.contract import Package
-from tests.exporting.conftest import LABELS
+from tests.exporting.conftest import HOSTILE, LABELS, hostile
 from tests.exporting.test_elf import header
 from tests.kotlin import STUBS, faults
 
@@ -103,6 +103,30 @@ def test_the_class_knows_the_model(litert_bundle: Path, shown: Shown) -> None:
     assert "fun best(count: Int = 5): List<Scored> = best(logits, LABELS, count)" in text
 
 
+@pytest.mark.parametrize("words", HOSTILE)
+def test_no_word_of_a_manifest_becomes_code(litert_bundle: Path, shown: Shown, words: str) -> None:
+    """But for one comment, the source is the same."""
+    name = f"{SOURCES}/DigitsModel.kt"
+    plain = bytes(android.files(shown(litert_bundle))[name]).decode()
+    package = shown(litert_bundle, recipe=hostile(words))
+    artifact = msgspec.structs.replace(package.artifact, sha256=words)
+    files = android.files(shown(litert_bundle, recipe=hostile(words), artifact=artifact))
+    made = bytes(files[name]).decode()
+    assert faults(made.encode()) == []
+    (said,) = set(made.splitlines()) - set(plain.splitlines())
+    assert re.fullmatch(r"/\*\* The model digits: ((?!\*/|/\*).)* \*/", said)
+    assert len(made.split("\n")) == len(plain.split("\n"))
+    (told,) = set(lines(files["README.md"])) - set(
+        lines(android.files(shown(litert_bundle))["README.md"])
+    )
+    assert told.startswith("Made by `edgekit export --android`: ")
+
+
+def test_versions_that_are_none(litert_bundle: Path, shown: Shown) -> None:
+    with pytest.raises(BundleError, match="the bundle's runtimes have no versions"):
+        android.files(shown(litert_bundle, runtimes={"ai_edge_litert": "the newest"}))
+
+
 def test_a_large_model_is_an_asset_pack(
     litert_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,3 +204,7 @@ def test_types_that_the_wrapper_does_not_have(litert_bundle: Path, shown: Shown)
     artifact = msgspec.structs.replace(package.artifact, inputs=(odd,))
     with pytest.raises(UsageError, match="'image' is int16, --android has float32"):
         android.files(shown(litert_bundle, artifact=artifact))
+
+
+def lines(content: bytes | Path) -> list[str]:
+    return bytes(content).decode().splitlines()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgekit import exporting
+from edgekit.bundle import opened, write
 from edgekit.cli import arguments
 from edgekit.domain import Format
 from edgekit.errors import BundleError, EdgekitError, UsageError
@@ -21,7 +24,7 @@ def echoes(package: Package) -> Files:
     """The artifact and a file that names it."""
     return {
         f"assets/{package.name}.onnx": package.model,
-        "wrapper.txt": f"{package.name} {package.artifact.sha256}".encode(),
+        "wrapper.txt": f"{package.name} {package.sha256}".encode(),
     }
 
 
@@ -127,9 +130,22 @@ def test_a_platform_that_there_is_not(bundle: Path, tmp_path: Path) -> None:
     assert "no platform 'symbian'" in refused(bundle, "symbian", tmp_path / "out").message
 
 
-@pytest.mark.parametrize("name", ["2go", "a-b", "Tiny", "class", "a" * 65, "", "../x"])
+@pytest.mark.parametrize(
+    "name", ["2go", "a-b", "Tiny", "class", "boolean", "time", "numpy", "a" * 65, "", "../x"]
+)
 def test_a_name_that_is_none(bundle: Path, platform: str, tmp_path: Path, name: str) -> None:
     assert "--name" in refused(bundle, platform, tmp_path / "out", name=name).message
+
+
+def test_a_model_that_is_called_as_a_library_is(platform: str, tmp_path: Path) -> None:
+    """Its name is made of the model's: it is told apart, not refused."""
+    made = make_bundle(tmp_path / "tiny").root
+    with opened(made) as tiny:
+        manifest = msgspec.structs.replace(tiny.manifest, model_name="Signal")
+        shutil.copytree(tiny.root, tmp_path / "parts", ignore=shutil.ignore_patterns("manifest*"))
+    write(tmp_path / "parts", manifest, tmp_path / "signal")
+    record = exporting.export(tmp_path / "signal", platform, tmp_path / "out").record
+    assert record.name == "signal_"
 
 
 def test_a_damaged_bundle_is_not_exported(bundle: Path, platform: str, tmp_path: Path) -> None:

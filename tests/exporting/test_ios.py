@@ -14,11 +14,11 @@ import pytest
 
 from edgekit import exporting
 from edgekit.domain import Interface, Picture, TensorSpec
-from edgekit.errors import UsageError
+from edgekit.errors import BundleError, UsageError
 from edgekit.exporting import ios
 from edgekit.exporting.contract import Package
 from edgekit.formats.coreml_package import digest
-from tests.exporting.conftest import LABELS
+from tests.exporting.conftest import HOSTILE, LABELS, hostile
 from tests.runtime_stubs.test_swift import APPLICATION, SHARED, faults
 
 pytestmark = pytest.mark.xdist_group("exports")
@@ -112,6 +112,43 @@ def test_what_the_wrapper_does_not_have(
         ios.files(shown(coreml_bundle, artifact=artifact))
 
 
+@pytest.mark.parametrize("words", HOSTILE)
+def test_no_word_of_a_manifest_becomes_code(coreml_bundle: Path, shown: Shown, words: str) -> None:
+    """But for the words in comments, the source is the same."""
+    plain = code(bytes(ios.files(shown(coreml_bundle))[f"{FOLDER}/DigitsModel.swift"]))
+    package = shown(coreml_bundle, recipe=hostile(words))
+    artifact = msgspec.structs.replace(package.artifact, sha256=words)
+    files = ios.files(shown(coreml_bundle, recipe=hostile(words), artifact=artifact))
+    assert code(bytes(files[f"{FOLDER}/DigitsModel.swift"])) == plain
+    (told,) = set(lines(files["README.md"])) - set(
+        lines(ios.files(shown(coreml_bundle))["README.md"])
+    )
+    assert told.startswith("Made by `edgekit export --ios`: ")
+    for units in (words, "all) async throws { evil() }; func f(x: Int = 1"):
+        with pytest.raises(BundleError, match="Core ML on cpuOnly, cpuAndGPU"):
+            ios.files(shown(coreml_bundle, delegate=units))
+    seen = msgspec.structs.replace(
+        package.artifact.inputs[0],
+        artifact=TensorSpec("image", (8, 8), f"uint8), {words}"),
+        image=Picture(colours="gray"),
+    )
+    artifact = msgspec.structs.replace(package.artifact, inputs=(seen,))
+    with pytest.raises(UsageError, match="'image' is uint8"):
+        ios.files(shown(coreml_bundle, artifact=artifact))
+
+
+def code(swift: bytes) -> list[str]:
+    return [line for line in swift.decode().splitlines() if not line.lstrip().startswith("//")]
+
+
+def test_systems_without_core_ml(coreml_bundle: Path, shown: Shown) -> None:
+    for runtimes in ({"coreml": "17"}, {"coreml": "x"}):
+        with pytest.raises(BundleError, match="the bundle's runtimes have no versions"):
+            ios.files(shown(coreml_bundle, runtimes=runtimes))
+    with pytest.raises(BundleError, match="which have no such Core ML"):
+        ios.files(shown(coreml_bundle, runtimes={"coreml": ">=9"}))
+
+
 def test_other_formats_are_refused(litert_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--ios takes coreml"):
         exporting.export(litert_bundle, "ios", tmp_path / "out")
@@ -150,3 +187,7 @@ def test_the_script_tells_xcode(exported: Path, tmp_path: Path) -> None:
     missing = run(PATH="/usr/bin:/bin")
     assert missing.returncode == 1
     assert re.match("error: edgekit is not installed", missing.stdout)
+
+
+def lines(content: bytes | Path) -> list[str]:
+    return bytes(content).decode().splitlines()

@@ -14,7 +14,7 @@ import pytest
 
 from edgekit import bundle, exporting
 from edgekit.domain import Interface, Picture
-from edgekit.errors import EdgekitError, UsageError
+from edgekit.errors import BundleError, EdgekitError, UsageError
 from tests.exporting import ort_model_package
 from tests.exporting.conftest import LABELS
 from tests.factories import make_bundle
@@ -110,3 +110,10 @@ def test_one_bundle_is_enough_for_others(tmp_path: Path) -> None:
     error = refused(tmp_path, first, first, platform="python")
     assert isinstance(error, UsageError)
     assert error.message == "--python takes one bundle, got 2"
+
+
+@pytest.mark.parametrize("provider", ["../../x", "cpu", " ", "A/ExecutionProvider"])
+def test_what_is_no_execution_provider_names_no_folder(tmp_path: Path, provider: str) -> None:
+    tiny = changed(make_bundle(tmp_path / "tiny").root, tmp_path / "odd", delegate=provider)
+    with pytest.raises(BundleError, match="expected an execution provider"):
+        exporting.export(tiny, "ort-package", tmp_path / "out")

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.testing import assert_array_equal
 
 from edgekit import bundle, exporting
 from edgekit.domain import Interface, Picture, TensorSpec
-from edgekit.errors import UsageError
+from edgekit.errors import BundleError, UsageError
 from edgekit.exporting import python_package
 from edgekit.exporting.contract import Package
 from edgekit.exporting.tensors import signature
@@ -32,6 +32,7 @@ from tests.exporting.conftest import LABELS
 from tests.factories import make_bundle
 
 pytestmark = pytest.mark.xdist_group("exports")
+Shown = Callable[..., Package]
 SHOWN = Interface(pictures={"image": Picture(colours="gray", scale=(1 / 16,))}, labels=LABELS)
 ODD = "Ö\"'''\\\n${name}\U0001f600"
 """What no quoting may break on."""
@@ -285,9 +286,22 @@ class TestUnit:
         assert b"SupplementaryGroups=video" in files["digits.service"]
         assert b"delegate='CUDAExecutionProvider'" in files["digits/__init__.py"]
 
+    def test_an_engine_has_time_and_a_place(self, onnx_bundle: Path, shown: Shown) -> None:
+        """And no limit of memory that its building is killed by; nothing else has either."""
+        units = [
+            bytes(python_package.files(shown(onnx_bundle, delegate=delegate))["digits.service"])
+            for delegate in ("TensorrtExecutionProvider", "CUDAExecutionProvider", None)
+        ]
+        for line in (b"TimeoutStartSec=infinity", b"CacheDirectory=digits", b"MemoryMax=infinity"):
+            assert [line in unit.splitlines() for unit in units] == [True, False, False]
+
     @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd")
-    def test_systemd_takes_it_and_finds_it_safe(self, litert: Path, tmp_path: Path) -> None:
-        text = (litert / "digits.service").read_text()
+    @pytest.mark.parametrize("delegate", [None, "TensorrtExecutionProvider"])
+    def test_systemd_takes_it_and_finds_it_safe(
+        self, onnx_bundle: Path, shown: Shown, tmp_path: Path, delegate: str | None
+    ) -> None:
+        files = python_package.files(shown(onnx_bundle, delegate=delegate))
+        text = bytes(files["digits.service"]).decode()
         path = tmp_path / "digits.service"
         path.write_text(text.replace("/opt/digits/bin/python", sys.executable))
         ran = subprocess.run(
@@ -347,6 +361,12 @@ class TestFiles:
         assert scope["INPUTS"][0]["name"] == ODD
         assert scope["LABELS"][0] == ODD
         compile(text, "digits", "exec")
+
+    def test_a_requirement_has_versions_alone(self, onnx_bundle: Path, shown: Shown) -> None:
+        """No address: pip would install from there."""
+        package = shown(onnx_bundle, runtimes={"onnxruntime": " @ https://example.org/evil.whl"})
+        with pytest.raises(BundleError, match="the bundle's runtimes have no versions"):
+            python_package.files(package)
 
     def test_tensors_that_are_no_numbers(self, tmp_path: Path) -> None:
         with bundle.opened(make_bundle(tmp_path / "tiny").root) as opened:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import CancelledError
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from edgekit_model import (
     Artifact,
@@ -22,7 +22,9 @@ from edgekit_model import (
     Tensor,
     Worker,
     margin,
+    sessions,
     softmax,
+    tensorrt,
 )
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -115,6 +117,55 @@ class TestTensors:
         with pytest.raises(ModelError, match="takes int64"):
             ids.to_artifact([[0.5, 1, 2, 3]])
 
+    @pytest.mark.parametrize(
+        ("dtype", "artifact_dtype", "value", "said"),
+        [
+            ("int32", "int32", [[2**40 + 5, 3]], "from 3 to 1099511627781, which int32 does not"),
+            ("int64", "int32", [[-(2**40), 3]], "from -1099511627776 to 3, which int32 does not"),
+            ("uint8", "uint8", [[-1, 3]], "from -1 to 3, which uint8 does not hold"),
+            ("int64", "int64", np.array([[2**63, 0]], np.uint64), "which int64 does not hold"),
+            ("float32", "float32", [[1e300, 1]], "from 1.0 to 1e[+]300, which float32 does not"),
+            ("float32", "float16", [[1e5, 1]], "which float16 does not hold"),
+            ("int32", "int32", [[2**70, 3]], "takes int32 .*, got object"),
+            ("bool", "bool", [[1, 0]], "takes bool .*, got int64"),
+        ],
+    )
+    def test_numbers_that_a_type_does_not_hold(
+        self, dtype: str, artifact_dtype: str, value: Any, said: str
+    ) -> None:
+        one = pair(dtype, artifact_dtype)
+        with pytest.raises(ModelError, match=said):
+            one.to_artifact(value)
+
+    @pytest.mark.parametrize(
+        ("dtype", "artifact_dtype", "value"),
+        [
+            ("uint8", "uint8", [[0, 255]]),
+            ("int64", "int32", [[-(2**31), 2**31 - 1]]),
+            ("int8", "int8", [[True, False]]),
+            ("bool", "bool", [[True, False]]),
+            ("float32", "float32", [[7, 2]]),
+            ("float32", "float16", [[float("inf"), 65504.0]]),
+        ],
+    )
+    def test_numbers_as_json_has_them(self, dtype: str, artifact_dtype: str, value: Any) -> None:
+        stored = pair(dtype, artifact_dtype).to_artifact(value)
+        assert stored.dtype == artifact_dtype
+        assert stored.tolist() == value
+
+    def test_a_picture_of_plain_integers(self) -> None:
+        one = tensor(shape=(1, 1, 2, 2), picture=Picture("gray", (1 / 16,), (0.0,)))
+        pixels = [[0, 255], [7, 9]]
+        assert_array_equal(one.to_artifact(pixels), one.to_artifact(np.array(pixels, np.uint8)))
+        for odd in ([[0, 256], [7, 9]], [[0, -1], [7, 9]]):
+            with pytest.raises(ModelError, match=r"a picture: uint8 \[2, 2\], got numbers from"):
+                one.to_artifact(odd)
+
+
+def pair(dtype: str, artifact_dtype: str) -> Tensor:
+    return tensor(shape=(1, 2), dtype=dtype, artifact_dtype=artifact_dtype, quantization=None,
+                  permutation=(0, 1))  # fmt: skip
+
 
 def plain(name: str, *shape: int) -> Tensor:
     return Tensor(name, shape, "float32", name, "float32", tuple(range(len(shape))))
@@ -179,6 +230,10 @@ class TestModel:
         made.predict(nearly)
         assert len(runs) == 4
 
+    def test_less_than_nothing_is_not_kept(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="-1 answers cannot be kept"):
+            model(tmp_path, models.dense_net(), plain("x", 1, 6), plain("y", 1, 3), kept=-1)
+
     def test_another_file_is_not_loaded(self, fixed: Model, tmp_path: Path) -> None:
         path = tmp_path / "model.onnx"
         artifact = Artifact("0" * 64, "onnxruntime", ("onnxruntime",), 1)
@@ -228,6 +283,50 @@ class TestModel:
             thread.join()
         for index, answer in enumerate(alone):
             assert_array_equal(found[index], answer)
+
+
+class TestTensorRt:
+    """As far as can be told where there is none."""
+
+    def test_its_engines_are_kept_for_one_model_and_one_version(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+        path = tmp_path / "model.onnx"
+        seen = []
+        for content, version in ((b"a", "1.20"), (b"b", "1.20"), (b"a", "1.21"), (b"a", "1.20")):
+            path.write_bytes(content)
+            told = tensorrt.options(path, version)
+            seen.append(told["trt_engine_cache_path"])
+            assert Path(seen[-1]).is_relative_to(tmp_path / "cache")
+            assert Path(seen[-1]).is_dir()
+            assert told["trt_engine_cache_enable"] is told["trt_timing_cache_enable"] is True
+        assert seen[0] == seen[3]
+        assert len(set(seen)) == 3
+        monkeypatch.delenv("CACHE_DIRECTORY")
+        assert tensorrt.options(path, "1.20") == {}
+
+    def test_onnx_runtime_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+        path = models.save(models.dense_net(), tmp_path / "model.onnx")
+        given: list[Any] = []
+
+        class Session(onnxruntime.InferenceSession):
+            def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+                given.extend(providers)
+                super().__init__(path, options, providers=providers[1:])
+
+            def get_providers(self) -> list[str]:
+                return [tensorrt.PROVIDER]
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [tensorrt.PROVIDER])
+        names = (["x"], ["y"])
+        sessions.load("onnxruntime", path, names, ["onnxruntime"], 1, tensorrt.PROVIDER)
+        assert given == [
+            (tensorrt.PROVIDER, tensorrt.options(path, onnxruntime.__version__)),
+            "CPUExecutionProvider",
+        ]
 
 
 class Held:
@@ -298,7 +397,7 @@ class TestWorker:
         left = worker.submit(1)
         closing = threading.Thread(target=worker.close)
         closing.start()
-        with pytest.raises(CancelledError):
+        with pytest.raises(ModelError, match="the worker was closed"):
             left.result(20)
         held.go.set()
         closing.join(20)

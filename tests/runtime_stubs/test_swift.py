@@ -11,8 +11,9 @@ import tree_sitter_swift
 from tree_sitter import Language, Node, Parser
 
 from edgekit import resources
-from edgekit.benchmarking import COMPUTE_UNITS, events
+from edgekit.benchmarking import events
 from edgekit.domain import Artifact, Format, Golden, TensorBinding
+from edgekit.domain.coreml import COMPUTE_UNITS
 
 FILES = {
     name: path

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Sequence
 import numpy as np
 
 from . import sessions
+from .content import digest
 from .errors import ModelError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
     Arrays = List[Array]
-
-_CHUNK = 1 << 20
 
 
 class Artifact(NamedTuple):
@@ -53,7 +52,8 @@ class Model:
             that was longest of no use goes first.
 
     Raises:
-        ModelError: another file than it must be, or no runtime that loads it.
+        ModelError: another file than it must be, no runtime that loads it, or less than nothing
+            is to be kept.
     """
 
     def __init__(
@@ -67,6 +67,8 @@ class Model:
         accelerated: bool = True,
         kept: int = 0,
     ) -> None:
+        if kept < 0:
+            raise ModelError(f"{kept} answers cannot be kept")
         check(path, artifact.sha256)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.session = sessions.load(
@@ -135,17 +137,13 @@ def check(path: Path, sha256: str) -> None:
     Raises:
         ModelError: it is another one, or there is none.
     """
-    made = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            for chunk in iter(lambda: file.read(_CHUNK), b""):
-                made.update(chunk)
+        got = digest(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    if made.hexdigest() != sha256:
+    if got != sha256:
         raise ModelError(
-            f"{path} is not the model that was exported: expected sha256 {sha256}, "
-            f"got {made.hexdigest()}"
+            f"{path} is not the model that was exported: expected sha256 {sha256}, got {got}"
         )
 
 

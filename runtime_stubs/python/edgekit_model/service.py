@@ -13,6 +13,7 @@ import argparse
 import base64
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -30,7 +31,10 @@ from .worker import Worker
 if TYPE_CHECKING:
     from .model import Model
 
-_KINDS = "biuf"
+_TYPES = frozenset(
+    ["bool", "float16", "float32", "float64"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+)
 _LONGEST_VALUE = 32  # characters that a number takes as text, with what is around it
 _LONGEST_REST = 1 << 20
 
@@ -72,11 +76,13 @@ class Service:
         if len(line) > self.longest_line:
             raise ModelError(f"a line has {self.longest_line} bytes at most")
         try:
-            request = json.loads(line)
+            request = json.loads(line, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise ModelError(f"the line is no JSON: {error}") from error
         if not isinstance(request, dict) or not isinstance(request.get("inputs"), dict):
             raise ModelError('expected {"inputs": {NAME: ARRAY}}')
+        if not _is_id(request.get("id", "")):
+            raise ModelError("an id is a string or a finite number")
         return request
 
     def _told(self, outputs: Dict[str, Any], *, as_bytes: bool) -> Dict[str, Any]:
@@ -86,20 +92,29 @@ class Service:
         return told
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"it has no {name}")
+
+
+def _is_id(value: Any) -> bool:
+    """What an answer can repeat: JSON has no number that is not finite."""
+    return isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
+
+
 def _array(value: Any) -> Any:
     """An input as it was written."""
     try:
         if isinstance(value, dict):
+            if value["dtype"] not in _TYPES:
+                raise ModelError(f"an input's dtype is one of {', '.join(sorted(_TYPES))}")
             raw = base64.b64decode(value["base64"], validate=True)
             dtype = np.dtype(value["dtype"]).newbyteorder("<")
             array = np.frombuffer(raw, dtype).reshape(value["shape"])
         else:
             array = np.array(value)
-            if array.dtype.kind == "f":
-                array = array.astype(np.float32)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ModelError(f"an input is no array: {error!r}") from error
-    if array.dtype.kind not in _KINDS:
+    if array.dtype.name not in _TYPES:
         raise ModelError("an input is no array of numbers")
     return array
 
@@ -157,10 +172,14 @@ def serve_socket(service: Service, path: Path) -> None:
     A socket that nobody listens on any more is replaced.
 
     Raises:
-        ModelError: another service listens there, or something else is there.
+        ModelError: another service listens there, something else is there, or there is no place.
     """
-    _clear(path)
-    with _Server(path, service) as server:
+    try:
+        _clear(path)
+        made = _Server(path, service)
+    except OSError as error:
+        raise ModelError(f"cannot listen on {path}: {error.strerror or error}") from error
+    with made as server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
         _notify("READY=1")

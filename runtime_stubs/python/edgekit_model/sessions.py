@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
+from . import tensorrt
 from .errors import ModelError
 
 if TYPE_CHECKING:
@@ -97,7 +98,10 @@ class _OnnxRuntime(Session):
         options = module.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        providers = [*([delegate] if delegate else []), "CPUExecutionProvider"]
+        provider: Any = delegate
+        if delegate == tensorrt.PROVIDER:
+            provider = (delegate, tensorrt.options(path, module.__version__))
+        providers = [*([provider] if provider else []), "CPUExecutionProvider"]
         self._session = module.InferenceSession(str(path), options, providers=providers)
         # It falls back to the CPU without an error where a provider does not start.
         if delegate and delegate not in self._session.get_providers():

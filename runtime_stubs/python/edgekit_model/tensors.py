@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _ROWS_COLUMNS_COLOURS = 3
+# Kinds of types, and of those whose numbers they take: no fraction becomes an integer.
+_HELD = {"b": "b", "i": "biu", "u": "biu", "f": "biuf"}
 
 
 class Quantization(NamedTuple):
@@ -69,14 +71,13 @@ class Tensor(NamedTuple):
             ModelError: another shape, or numbers that the type cannot hold.
         """
         array = np.asarray(value)
-        if self.picture is not None and array.shape == self.pixels and array.dtype == np.uint8:
-            array = self._real(array, self.picture)
+        if self.picture is not None and array.shape == self.pixels and array.dtype.kind in "iu":
+            array = self._real(self._held(array, "uint8"), self.picture)
         if array.shape != self.shape:
             raise ModelError(f"{self.wanted}, got {array.dtype} {list(array.shape)}")
-        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
-            raise ModelError(f"{self.wanted}, got {array.dtype}")
-        moved = array.transpose(self.permutation)
-        return np.ascontiguousarray(self._stored(moved), dtype=self.artifact_dtype)
+        moved = self._held(array, self.dtype).transpose(self.permutation)
+        stored = moved if self.quantization is None else self._stored(moved, self.quantization)
+        return np.ascontiguousarray(self._held(stored, self.artifact_dtype))
 
     @property
     def wanted(self) -> str:
@@ -108,11 +109,27 @@ class Tensor(NamedTuple):
         made: Array = moved[np.newaxis].astype(self.dtype)
         return made
 
-    def _stored(self, array: Array) -> Array:
-        if self.quantization is None:
-            return array
+    def _held(self, array: Array, dtype: str) -> Array:
+        """The same numbers in another type; real ones are rounded to it."""
+        if array.dtype.kind not in _HELD[np.dtype(dtype).kind]:
+            raise ModelError(f"{self.wanted}, got {array.dtype}")
+        if np.can_cast(array.dtype, dtype) or not array.size:
+            return array.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):
+            made = array.astype(dtype)
+        if made.dtype.kind == "f":
+            fits = bool((np.isfinite(made) | ~np.isfinite(array)).all())
+        else:
+            info = np.iinfo(made.dtype)
+            fits = info.min <= int(array.min()) and int(array.max()) <= info.max
+        if not fits:
+            numbers = f"numbers from {array.min()} to {array.max()}"
+            raise ModelError(f"{self.wanted}, got {numbers}, which {dtype} does not hold")
+        return made
+
+    def _stored(self, array: Array, quantization: Quantization) -> Array:
         if not np.isfinite(array).all():
             raise ModelError(f"{self.name} cannot hold numbers that are not finite")
         info = np.iinfo(self.artifact_dtype)
-        scaled = np.round(array / self.quantization.scale) + self.quantization.zero_point
-        return np.clip(scaled, info.min, info.max)
+        scaled = np.round(array / quantization.scale) + quantization.zero_point
+        return np.clip(scaled, info.min, info.max).astype(self.artifact_dtype)

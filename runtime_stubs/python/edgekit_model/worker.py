@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from threading import Condition, Thread
 from typing import Any, Callable, List, Tuple
 
@@ -58,7 +58,7 @@ class Worker:
             self._changed.notify()
         for _, answer in left:
             if answer.set_running_or_notify_cancel():
-                answer.set_exception(CancelledError("the worker was closed"))
+                answer.set_exception(ModelError("the worker was closed"))
         self._thread.join()
 
     def __enter__(self) -> Worker:
