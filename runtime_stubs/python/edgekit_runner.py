@@ -359,6 +359,7 @@ class OnnxRuntime:
         options = self._module.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
+        self._is_traced = trace is not None
         if trace:
             options.enable_profiling = True
             options.profile_file_prefix = str(trace / "onnxruntime")
@@ -397,8 +398,10 @@ class OnnxRuntime:
         text = Path(self._session.end_profiling()).read_text(encoding="utf-8")
         return onnx_nodes(json.loads(text))
 
-    def placement(self) -> Event:
+    def placement(self) -> Event | None:
         """Nodes as they ran, after fusion: a stretch that a provider compiled counts as one."""
+        if not self._is_traced:
+            return None
         where = [node.where for node in one_run(self.traced())]
         return placed(", ".join(self._session.get_providers()), where)
 
@@ -817,11 +820,7 @@ def elapsed_ns(action: Callable[[], Any]) -> int:
 
 def golden(emit: Events, arguments: argparse.Namespace) -> None:
     """Compare this device's outputs with the bundle's, and see what ran where."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as trace:
-        compare(emit, Visit(emit, arguments, Path(trace)))
-
-
-def compare(emit: Events, visit: Visit) -> None:
+    visit = Visit(emit, arguments, arguments.trace)
     visit.phase("running the golden inputs")
     order = visit.order("outputs")
     bindings = [visit.artifact["outputs"][i] for i in order]
@@ -930,17 +929,20 @@ def memory(emit: Events, arguments: argparse.Namespace) -> None:
 
 def profile(emit: Events, arguments: argparse.Namespace) -> None:
     """What each operation takes, where the runtime tells: in a process of its own, for it slows."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as trace:
-        visit = Visit(emit, arguments, Path(trace))
-        if not hasattr(visit.runtime, "traced"):
-            why = "the Python interface of {name} has no profile of single operations"
-            emit({"event": "profile", "why": why.format(**visit.runtime.identity)})
-            return
-        step = visit.first_step()
-        visit.phase("profiling")
-        step()
-        runs = len(timed(step, PROFILE_RUNS, PROFILE_SECONDS))
-        nodes = visit.runtime.traced()
+    visit = Visit(emit, arguments, arguments.trace)
+    why = ""
+    if not hasattr(visit.runtime, "traced"):
+        why = "the Python interface of {name} has no profile of single operations"
+    elif arguments.trace is None:
+        why = "there is no folder on the device that {name} could write its profile into"
+    if why:
+        emit({"event": "profile", "why": why.format(**visit.runtime.identity)})
+        return
+    step = visit.first_step()
+    visit.phase("profiling")
+    step()
+    runs = len(timed(step, PROFILE_RUNS, PROFILE_SECONDS))
+    nodes = visit.runtime.traced()
     first = len(one_run(nodes))  # the first inference is not the steady state
     emit({"event": "profile", "runs": runs, "operations": by_operation(nodes[first:])})
 
@@ -1118,6 +1120,7 @@ PARTS: dict[str, Any] = {
     "sustain": sustain,
 }
 PASSES = ("memory", "energy", "profile", "sustain")  # in this order: what heats comes last
+TRACED = ("golden", "profile")
 
 
 def child(emit: Events, arguments: argparse.Namespace) -> None:
@@ -1224,6 +1227,8 @@ class Parts:
         self.last = [part for part in PASSES if part in arguments.passes.split(",")]
         self._deadline = time.monotonic() + arguments.deadline
         self._process: subprocess.Popen[bytes] | None = None
+        self._bundle, self._lock = arguments.bundle, arguments.lock
+        self._trace: Path | None = None
 
     def prepare(self) -> Iterator[Event]:
         """What has to be done before the first part; yields what there is to say of it."""
@@ -1235,7 +1240,9 @@ class Parts:
 
     def argv(self, part: str) -> list[str]:
         """The command that does one part."""
-        return [sys.executable, str(Path(__file__).resolve()), "_child", part, *self._options]
+        trace = ["--trace", str(self._trace)] if self._trace else []
+        runner = str(Path(__file__).resolve())
+        return [sys.executable, runner, "_child", part, *self._options, *trace]
 
     def report(self, part: str) -> Report:
         return Report(part)
@@ -1246,6 +1253,13 @@ class Parts:
         Raises:
             Failure: the part's own, or ``crashed``, ``hung``, ``flooded`` or ``garbled``.
         """
+        self._trace = self._trace_folder() if part in TRACED else None
+        try:
+            return self._run(part)
+        finally:
+            self._drop_trace()
+
+    def _run(self, part: str) -> Event:
         argv, pipe = self.argv(part), subprocess.PIPE
         # The child's standard input is never written to: it closes when this process is gone.
         with subprocess.Popen(
@@ -1260,10 +1274,31 @@ class Parts:
         return report.conclude(status)
 
     def kill(self) -> None:
-        """End the running part and all it started; harmless when it has ended."""
+        """End the running part, all it started and its trace; harmless when it has ended."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+        self._drop_trace()
+
+    def _drop_trace(self) -> None:
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            shutil.rmtree(str(trace), ignore_errors=True)
+
+    def _trace_folder(self) -> Path | None:
+        """A folder for what a part's runtime writes down; None: it does not, or nowhere.
+
+        The work folder's staging, where what a killed bench leaves is swept.
+        """
+        kind = read_manifest(self._bundle)["artifact"]["format"]
+        if not hasattr(ADAPTERS.get(kind), "traced"):
+            return None
+        staging = self._lock.parent / "staging" if self._lock else Path(tempfile.gettempdir())
+        try:
+            staging.mkdir(mode=0o700, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix="trace-", dir=str(staging)))
+        except OSError:
+            return None
 
 
 class Report:
@@ -1741,6 +1776,7 @@ def parser() -> Parser:
         add_visit_arguments(one)
     part = command(commands, child, "_child")
     part.add_argument("part", choices=sorted(PARTS))
+    part.add_argument("--trace", type=Path, help="a folder for what the runtime writes down")
     for one in (benching, part):
         add_bench_arguments(one)
     return top
