@@ -25,6 +25,9 @@ from edgekit.errors import ProfileError
 _GIB = 1024 * MIB
 _MEASURED = "measured: what the device's kernel says"
 _ESTIMATE = "estimate"
+_LINUX = "linux"
+"""A distribution's name is one of Linux; Android has none."""
+
 _UNLIKE_CORE, _UNLIKE_EXTENSIONS = 2.0, 1.5
 
 
@@ -155,6 +158,7 @@ def _drafted(name: str, found: Survey, base: DeviceProfile) -> DeviceProfile:
         base,
         name=name,
         title=found.board or found.os or found.system,
+        os=_LINUX if found.os else base.os,
         cpu=Cpu(architecture=base.cpu.architecture, clusters=clusters),
         memory=Memory(
             total_mib=memory_mib,
@@ -181,6 +185,8 @@ def _cluster(found: CoreCluster, base: DeviceProfile) -> CpuCluster:
 
 def _sources(found: Survey, base: DeviceProfile) -> Iterator[tuple[str, str]]:
     """Where each number is from; the longest key that fits a number is the one that holds."""
+    yield "family", f"{_ESTIMATE}: as {base.name}"
+    yield "os", f"{_MEASURED}: {found.os}" if found.os else f"{_ESTIMATE}: as {base.name}"
     yield "cpu.clusters", _MEASURED
     if not all(cluster.max_clock_mhz for cluster in found.clusters):
         yield (

@@ -54,6 +54,7 @@ def push(
 
     Raises:
         BundleError: the bundle is not whole.
+        DeviceRuntimeMissing: there is nothing to install: no runtime runs the bundle, or no wheels.
         DeviceError: the device or the connection failed; nothing half-pushed is visible there.
     """
     target = parse(on)
@@ -67,6 +68,8 @@ def push(
             return _pushed(transport, opened, sent)
 
     with _opened(path) as opened:
+        if equipment.provision:
+            _check_runner(opened)
         return persistent(attempt, retries, lambda why: on_stage("connect", why))
 
 

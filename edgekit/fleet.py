@@ -159,14 +159,18 @@ def each[Result](
 
 def _row[Result](member: Member, work: Callable[[Member], Result]) -> Row[Result]:
     started = time.monotonic()
-    result, error = None, None
-    try:
-        result = work(member)
-    except EdgekitError as raised:
-        error = raised
-    except OSError as raised:
-        error = SystemRefused(raised)
-    except Exception as raised:
-        error = Unexpected(raised)
+    result, error = outcome(lambda: work(member))
     elapsed_s = time.monotonic() - started
     return Row(member=member, elapsed_s=elapsed_s, result=result, error=error)
+
+
+def outcome[Result](work: Callable[[], Result]) -> tuple[Result | None, EdgekitError | None]:
+    """What comes of work on one device: a result, or the error; whatever is raised is one."""
+    try:
+        return work(), None
+    except EdgekitError as raised:
+        return None, raised
+    except OSError as raised:
+        return None, SystemRefused(raised)
+    except Exception as raised:
+        return None, Unexpected(raised)

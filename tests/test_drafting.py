@@ -66,6 +66,7 @@ def test_what_was_measured_is_not_called_an_estimate() -> None:
     assert drafted.profile.memory.model_budget_mib == 4000
     assert drafted.profile.storage.total_gib == 59
     assert set(drafted.estimates) == {
+        "family",
         "cpu.clusters.macs_per_cycle",
         "memory.model_budget_mib",
         "memory.bandwidth_gb_per_s",
@@ -84,6 +85,16 @@ def test_a_clock_and_a_part_that_the_device_does_not_tell() -> None:
     (cluster,) = drafted.profile.cpu.clusters
     assert (cluster.core, cluster.max_clock_mhz) == ("like-cortex-a72", 1800)
     assert {"cpu.clusters.max_clock_mhz", "storage.total_gib"} <= set(drafted.estimates)
+
+
+def test_the_system_is_the_devices_where_it_tells() -> None:
+    phone = profiles.find("pixel-8")
+    board = drafting.draft("mine", surveyed(phone), [phone])
+    assert (board.profile.os, "os" in board.estimates) == ("linux", False)
+    assert "Debian" in board.profile.sources["os"]
+    silent = msgspec.structs.replace(surveyed(phone), os="")
+    drafted = drafting.draft("mine", silent, [phone])
+    assert (drafted.profile.os, "os" in drafted.estimates) == ("android", True)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -54,6 +55,9 @@ _GRACE_S = 30.0
 _SHOWN = 2000
 _NAME = 200
 _LONGEST_S = 24 * 3600.0
+_AT_ONCE_S = 1.0
+"""A long run's first window begins with the run."""
+
 # The runner's status when the signs of life stopped coming.
 _ABANDONED = 75
 _ERRORS: dict[str, type[DeviceError]] = {
@@ -360,6 +364,8 @@ class Visit:
         elif isinstance(event, events.Swept | events.Turn) or type(event) in self._once:
             raise self.odd("the same twice")
         else:
+            if isinstance(event, events.Sustained):
+                self._check_windows(event)
             self._once[type(event)] = event
 
     def _take_golden(self, event: events.Golden) -> None:
@@ -390,6 +396,12 @@ class Visit:
         )
         self.windows_ns.append(event.windows_ns)
         self._on_progress(f"process {count} of {self._settings.processes} measured")
+
+    def _check_windows(self, event: events.Sustained) -> None:
+        """They follow one another; the runner rounds, so two short ones may begin together."""
+        begins = [window.at_s for window in event.windows]
+        if begins[0] > _AT_ONCE_S or any(later < one for one, later in pairwise(begins)):
+            raise self.odd("the windows of the long run are out of order")
 
     def _failure(self, event: events.Error) -> DeviceError:
         """The typed error for what the runner reports."""

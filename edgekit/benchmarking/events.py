@@ -200,7 +200,7 @@ class State(Heat, frozen=True, kw_only=True):
 class SustainedWindow(Heat, frozen=True, kw_only=True):
     """A stretch of a long run."""
 
-    at_s: Annotated[float, Meta(ge=0)]
+    at_s: Annotated[float, Meta(ge=0, le=1e6)]
     runs: Annotated[int, Meta(ge=1)]
     median_ns: Annotated[int, Meta(ge=1, le=10**15)]
 

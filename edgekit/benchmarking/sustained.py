@@ -46,7 +46,7 @@ def figures(run: Sustained) -> SustainedFigures:
     """The figures of a long run."""
     windows, seconds = run.windows, run.windows[-1].at_s + _length_s(run.windows)
     first_s = min(_FIRST_S, _FIRST_SHARE * seconds)
-    first = _median_ms([w for w in windows if w.at_s < first_s])
+    first = _median_ms([w for w in windows if w.at_s < first_s] or [windows[0]])
     last = [w for w in windows if w.at_s >= (1 - _SETTLED_SHARE) * seconds] or [windows[-1]]
     settled = _median_ms(last)
     return SustainedFigures(

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edgekit import bundle, fleet
 from edgekit.cli.progress import rows as rows_on_the_terminal
@@ -72,8 +72,8 @@ def each(
 
 
 def told(rows: Sequence[Row[Any]], document: Callable[[Any], Document]) -> tuple[Told, ...]:
-    """A document for each row."""
-    return tuple(Told(row, _document(row, document)) for row in rows)
+    """A document for each row; a result that cannot be told is the error of its row alone."""
+    return tuple(_told(row, document) for row in rows)
 
 
 def saved(
@@ -98,10 +98,15 @@ def output(
     return {"devices": documents, "exit_code": worst}, partial(table, documents)
 
 
-def _document(row: Row[Any], document: Callable[[Any], Document]) -> Document:
+def _told(row: Row[Any], document: Callable[[Any], Document]) -> Told:
+    said: Document | None = None
+    if row.error is None:
+        said, error = fleet.outcome(lambda: document(row.result))
+        row = structs.replace(row, error=error)
+    if row.error is not None:
+        said = documents.error(row.error)
     who = {"name": row.member.name, "target": row.member.target, "exit_code": row.exit_code}
-    told = documents.error(row.error) if row.error else document(row.result)
-    return {**told, **who, "elapsed_s": round(row.elapsed_s, 3)}
+    return Told(row, {**(said or {}), **who, "elapsed_s": round(row.elapsed_s, 3)})
 
 
 def _file_name(member: Member) -> str:

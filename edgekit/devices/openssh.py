@@ -35,6 +35,11 @@ _ALIVE_TIMES = 3
 """Unanswered signs of life after which ssh gives the connection up: noticed within 4 s."""
 
 _POLL_S = 0.02
+# However edgekit ends, our end of its standard input closes then: a line says that ssh has ended.
+# What runs in the background gets no standard input of its own, hence the third descriptor.
+_TIED = """exec 3<&0 </dev/null
+{ read -r ended <&3 || kill $$; } >/dev/null 2>&1 &
+exec "$@" 3<&-"""
 _LOG_BYTES = 256 * 1024
 _MIN_FRAME, _MAX_FRAME = 2, 1024 * 1024
 _HELLO, _HELLO_VERSION = 0x00000001, 4
@@ -132,9 +137,10 @@ class OpensshConnection:
         port = ["-p", str(self._target.port)] if self._target.port else []
         # Its log is where it says which key the host showed, and which ones it offered.
         argv = [ssh, "-v", "-N", "-T", *user, *port]
+        argv += [*(f"-o{setting}" for setting in settings), "--", self._target.host]
         return subprocess.Popen(
-            [*argv, *(f"-o{setting}" for setting in settings), "--", self._target.host],
-            stdin=subprocess.DEVNULL,
+            ["/bin/sh", "-c", _TIED, "sh", *argv],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             # No terminal to ask questions on; and Ctrl-C is for edgekit, which ends it in its time.
@@ -160,6 +166,10 @@ class OpensshConnection:
         except subprocess.TimeoutExpired:
             self._master.kill()
             self._master.wait()
+        if self._master.stdin and not self._master.stdin.closed:
+            # It is not there to be killed any more, and its number may be another's.
+            with suppress(OSError), self._master.stdin as tie:
+                tie.write(b"ended\n")
         self._reader.join(1)
 
 

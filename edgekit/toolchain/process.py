@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import resource
@@ -22,6 +23,8 @@ GIB = 1024**3
 _LOG = logging.getLogger(__name__)
 _KEPT_BYTES = 256 * 1024
 _HINT_CHARACTERS = 2000
+_running: set[subprocess.Popen[bytes]] = set()
+"""At the exit nobody waits for those that threads in the background run."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -77,6 +80,7 @@ def run(
     limits = limits or Limits()
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         process = _start(argv, what, stdout, stderr, env=env, cwd=cwd)
+        _running.add(process)
         timed_out = False
         try:
             _limit_memory(process.pid, limits.memory_bytes)
@@ -85,6 +89,7 @@ def run(
             timed_out = True
         finally:
             _kill_group(process)
+            _running.discard(process)
         ended = Finished(status=process.returncode, stdout=_end(stdout), stderr=_end(stderr))
     _LOG.debug("%s ended with %d and said:\n%s", what, ended.status, ended.said)
     if timed_out:
@@ -142,6 +147,12 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@atexit.register
+def _kill_all() -> None:
+    for process in tuple(_running):
+        _kill_group(process)
 
 
 def tail(path: Path) -> str:

@@ -100,7 +100,6 @@ class Parts(runner.Parts):
         super().__init__(arguments)
         self.last = [part for part in self.last if part in ("memory", "energy")] + ["placement"]
         self._attached, self._root, self._scratch = arguments.attached, root, scratch
-        self._bundle = arguments.bundle
         self._manifest = runner.read_manifest(arguments.bundle)
         chosen = "cpuOnly" if arguments.cpu else self._manifest["delegate"] or "cpuOnly"
         self._job: Event = {

@@ -4,17 +4,21 @@
 Python 3.8 or newer, the standard library only. ``ARCHIVE`` is a zip of what belongs into
 ``site-packages``. An environment of this very interpreter is made in ``STAGING``, the module is
 imported there once, and only then ``STAGING`` becomes ``FINAL``, in one step and for good: who
-finds ``FINAL`` finds all of it. A failure is one line on standard error and exit status 1.
+finds ``FINAL`` finds all of it. One that is whole stays as it is, for it may be in use; one
+installation at a time. A failure is one line on standard error and exit status 1.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Iterator
 
 IMPORT_S = 300  # from an SD card, the first time
 
@@ -24,21 +28,43 @@ class Failure(Exception):
 
 
 def install(archive: Path, staging: Path, final: Path, module: str) -> None:
-    if final.exists():
-        # One that will do would have been used.
-        shutil.rmtree(final)
-    make_environment(archive, staging)
-    check_import(staging / "bin" / "python3", module)
-    os.sync()
     final.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with locked(final.parent.with_suffix(".lock")):
+        if final.exists():
+            if is_whole(final, archive, module):
+                return
+            final.rename(staging)
+            shutil.rmtree(staging)
+        make_environment(archive, staging)
+        check_import(staging / "bin" / "python3", module)
+        os.sync()
         staging.rename(final)
-    except OSError:
-        # Another installation of the same was faster.
-        if not (final / "bin" / "python3").exists():
-            raise
-        shutil.rmtree(staging)
-    sync(final.parent)
+        sync(final.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for other installations on this device; it falls with the process."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def is_whole(folder: Path, archive: Path, module: str) -> bool:
+    """Whether an environment works and lacks nothing."""
+    try:
+        check_import(folder / "bin" / "python3", module)
+        with zipfile.ZipFile(archive) as packed:
+            names = packed.namelist()
+    except FileNotFoundError as missing:
+        # Whoever has just made the environment has tidied the archive up.
+        return str(missing.filename) == str(archive)
+    except (Failure, OSError):
+        return False
+    return all((packages_of(folder) / name).exists() for name in names)
 
 
 def make_environment(archive: Path, folder: Path) -> None:
@@ -49,9 +75,13 @@ def make_environment(archive: Path, folder: Path) -> None:
             "this Python has no module venv (Debian: apt install python3-venv)"
         ) from error
     venv.create(folder, symlinks=True, with_pip=False)
-    (packages,) = folder.glob("lib/python3*/site-packages")
     with zipfile.ZipFile(archive) as packed:
-        packed.extractall(packages)
+        packed.extractall(packages_of(folder))
+
+
+def packages_of(folder: Path) -> Path:
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    return packages
 
 
 def check_import(python: Path, module: str) -> None:

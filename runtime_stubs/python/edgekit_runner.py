@@ -367,6 +367,7 @@ class OnnxRuntime:
         options = self._module.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
+        self._is_traced = trace is not None
         if trace:
             options.enable_profiling = True
             options.profile_file_prefix = str(trace / "onnxruntime")
@@ -405,8 +406,10 @@ class OnnxRuntime:
         text = Path(self._session.end_profiling()).read_text(encoding="utf-8")
         return onnx_nodes(json.loads(text))
 
-    def placement(self) -> Event:
+    def placement(self) -> Event | None:
         """Nodes as they ran, after fusion: a stretch that a provider compiled counts as one."""
+        if not self._is_traced:
+            return None
         where = [node.where for node in one_run(self.traced())]
         return placed(", ".join(self._session.get_providers()), where)
 
@@ -825,11 +828,7 @@ def elapsed_ns(action: Callable[[], Any]) -> int:
 
 def golden(emit: Events, arguments: argparse.Namespace) -> None:
     """Compare this device's outputs with the bundle's, and see what ran where."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as trace:
-        compare(emit, Visit(emit, arguments, Path(trace)))
-
-
-def compare(emit: Events, visit: Visit) -> None:
+    visit = Visit(emit, arguments, arguments.trace)
     visit.phase("running the golden inputs")
     order = visit.order("outputs")
     bindings = [visit.artifact["outputs"][i] for i in order]
@@ -974,17 +973,20 @@ def memory(emit: Events, arguments: argparse.Namespace) -> None:
 
 def profile(emit: Events, arguments: argparse.Namespace) -> None:
     """What each operation takes, where the runtime tells: in a process of its own, for it slows."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as trace:
-        visit = Visit(emit, arguments, Path(trace))
-        if not hasattr(visit.runtime, "traced"):
-            why = "the Python interface of {name} has no profile of single operations"
-            emit({"event": "profile", "why": why.format(**visit.runtime.identity)})
-            return
-        step = visit.first_step()
-        visit.phase("profiling")
-        step()
-        runs = len(timed(step, PROFILE_RUNS, PROFILE_SECONDS))
-        nodes = visit.runtime.traced()
+    visit = Visit(emit, arguments, arguments.trace)
+    why = ""
+    if not hasattr(visit.runtime, "traced"):
+        why = "the Python interface of {name} has no profile of single operations"
+    elif arguments.trace is None:
+        why = "there is no folder on the device that {name} could write its profile into"
+    if why:
+        emit({"event": "profile", "why": why.format(**visit.runtime.identity)})
+        return
+    step = visit.first_step()
+    visit.phase("profiling")
+    step()
+    runs = len(timed(step, PROFILE_RUNS, PROFILE_SECONDS))
+    nodes = visit.runtime.traced()
     first = len(one_run(nodes))  # the first inference is not the steady state
     emit({"event": "profile", "runs": runs, "operations": by_operation(nodes[first:])})
 
@@ -1163,6 +1165,7 @@ PARTS: dict[str, Any] = {
     "sustain": sustain,
 }
 PASSES = ("memory", "energy", "profile", "sustain")  # in this order: what heats comes last
+TRACED = ("golden", "profile")
 
 
 def child(emit: Events, arguments: argparse.Namespace) -> None:
@@ -1341,6 +1344,8 @@ class Parts:
         self.last = [part for part in PASSES if part in arguments.passes.split(",")]
         self._deadline = time.monotonic() + arguments.deadline
         self._process: subprocess.Popen[bytes] | None = None
+        self._bundle, self._lock = arguments.bundle, arguments.lock
+        self._trace: Path | None = None
 
     def prepare(self) -> Iterator[Event]:
         """What has to be done before the first part; yields what there is to say of it."""
@@ -1352,7 +1357,9 @@ class Parts:
 
     def argv(self, part: str) -> list[str]:
         """The command that does one part."""
-        return [self._python, str(Path(__file__).resolve()), "_child", part, *self._options]
+        trace = ["--trace", str(self._trace)] if self._trace else []
+        runner = str(Path(__file__).resolve())
+        return [self._python, runner, "_child", part, *self._options, *trace]
 
     def report(self, part: str) -> Report:
         return Report(part)
@@ -1369,6 +1376,7 @@ class Parts:
     @contextlib.contextmanager
     def started(self, part: str) -> Iterator[Running]:
         """A part that has begun; it ends with the context, if it has not by itself."""
+        self._trace = self._trace_folder() if part in TRACED else None
         argv, pipe = self.argv(part), subprocess.PIPE
         # The child's standard input closes when this process is gone.
         with subprocess.Popen(
@@ -1381,10 +1389,31 @@ class Parts:
         self._process = None
 
     def kill(self) -> None:
-        """End the running part and all it started; harmless when it has ended."""
+        """End the running part, all it started and its trace; harmless when it has ended."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+        self._drop_trace()
+
+    def _drop_trace(self) -> None:
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            shutil.rmtree(str(trace), ignore_errors=True)
+
+    def _trace_folder(self) -> Path | None:
+        """A folder for what a part's runtime writes down; None: it does not, or nowhere.
+
+        The work folder's staging, where what a killed bench leaves is swept.
+        """
+        kind = read_manifest(self._bundle)["artifact"]["format"]
+        if not hasattr(ADAPTERS.get(kind), "traced"):
+            return None
+        staging = self._lock.parent / "staging" if self._lock else Path(tempfile.gettempdir())
+        try:
+            staging.mkdir(mode=0o700, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix="trace-", dir=str(staging)))
+        except OSError:
+            return None
 
 
 class Running:
@@ -1894,6 +1923,7 @@ def parser() -> Parser:
         add_visit_arguments(one)
     part = command(commands, child, "_child")
     part.add_argument("part", choices=sorted(PARTS))
+    part.add_argument("--trace", type=Path, help="a folder for what the runtime writes down")
     for one in (benching, part):
         add_bench_arguments(one)
     add_bench_arguments(dueling, of_each=2)

@@ -212,6 +212,10 @@ def process(samples: Sequence[int] = (1000,) * 20) -> str:
     return line("process", first_load_ns=9, first_inference_ns=9, samples_ns=samples)
 
 
+def windows(*begins: float) -> list[dict[str, float]]:
+    return [{"at_s": at_s, "runs": 1, "median_ns": 1000} for at_s in begins]
+
+
 MEMORY = line("memory", peak_memory_bytes=1)
 ENERGY = line("energy", why="there is no sensor")
 ENVIRONMENT = line("environment", before={}, after={})
@@ -265,6 +269,9 @@ class TestWhatADeviceMaySay:
             ),
             line("sustained", before={}, windows=[]),
             line("sustained", before={}, windows=[{"at_s": 0, "runs": 1, "median_ns": 0}]),
+            line("sustained", before={}, windows=windows(5, 6)),
+            line("sustained", before={}, windows=windows(0, 5, 4)),
+            line("sustained", before={}, windows=windows(0, 1e300)),
             line("profile", operations=[{"name": "a", "kind": "b", "where": "c", "median_ns": -1}]),
             line("placement", compute_units="\x07", operations=None),
         ],
@@ -273,6 +280,10 @@ class TestWhatADeviceMaySay:
         with pytest.raises(RunnerFailed) as caught:
             measured(Scripted([golden(), odd, *GOOD[1:]]), deployed)
         assert "\x1b" not in str(caught.value)
+
+    def test_two_windows_may_begin_in_one_millisecond(self, deployed: Deployed) -> None:
+        said = line("sustained", before={}, windows=windows(0.001, 0.001, 0.002))
+        assert measured(Scripted([golden(), said, *GOOD[1:]]), deployed).sustained
 
     def test_energy_is_beyond_idling(self, deployed: Deployed) -> None:
         idle = {"seconds": 10, "watts": 2.0, "deviation_w": 0.1, "readings": 100}

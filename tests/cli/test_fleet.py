@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.cli import fleets
+from edgekit.fleet import Member, Row
 from tests.benchmarking.deployed import deploy
 from tests.cli.conftest import Edgekit
 from tests.devices.conftest import home, sshd
@@ -77,6 +79,19 @@ def test_bench_on_two(edgekit: Edgekit, bundle: Path, tmp_path: Path) -> None:
         assert row["latency_ms"]["n"] >= 5
     assert len(list((tmp_path / "results").glob("*.json"))) == 2
     assert "ms" in edgekit(*words).stdout
+
+
+def test_a_result_that_cannot_be_told_is_its_own_devices_error() -> None:
+    rows = [
+        Row(member=Member(name, "local"), elapsed_s=1.0, result=result)
+        for name, result in [("well", 2), ("rogue", 0)]
+    ]
+    told = fleets.told(rows, lambda result: {"share": 1 / result})
+    document, _ = fleets.output(told, lambda _: "")
+    well, rogue = document["devices"]
+    assert (well["share"], well["exit_code"]) == (0.5, 0)
+    assert (rogue["name"], rogue["error"]["kind"]) == ("rogue", "unexpected")
+    assert document["exit_code"] == rogue["exit_code"] > 0
 
 
 def test_where_is_said_once(edgekit: Edgekit, bundle: Path, tmp_path: Path) -> None:

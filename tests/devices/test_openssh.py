@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +207,22 @@ class TestReaching:
             time.sleep(0.02)
         assert not sshd.sessions()
 
+    @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+    def test_nobody_stays_logged_in_when_edgekit_is_ended(
+        self, sshd: Sshd, ending: signal.Signals
+    ) -> None:
+        sshd.accept()
+        program = [sys.executable, "-c", CONNECTED_IN_A_THREAD, url(sshd)]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as ours:
+            assert ours.stdout
+            assert ours.stdout.readline() == b"up\n"
+            assert sshd.sessions()
+            ours.send_signal(ending)
+        deadline = time.monotonic() + SLACK_S
+        while sshd.sessions() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not sshd.sessions()
+
 
 class TestLoss:
     @pytest.fixture
@@ -275,6 +292,16 @@ def sign(authority: Path, key: Path, *options: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+CONNECTED_IN_A_THREAD = """
+import sys, threading, time
+from edgekit import devices
+def stay():
+    with devices.connect(devices.parse(sys.argv[1])):
+        print("up", flush=True)
+        time.sleep(60)
+threading.Thread(target=stay, daemon=True).start()
+time.sleep(60)
+"""
 RELAY = """
 import socket, sys, threading
 wire = socket.create_connection(("127.0.0.1", int(sys.argv[1])))

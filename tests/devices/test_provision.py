@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgekit import devices, field
+from edgekit import devices, field, resources
 from edgekit.devices import wheels
 from edgekit.devices.probe import choose, probe
 from edgekit.devices.provision import Equipment, provision
@@ -90,6 +93,15 @@ def small(made: Wheels, tag: str = "py3-none-any", **files: bytes) -> Path:
     return made(
         "tflite_runtime", "2.14.0", tag, {f"tflite_runtime/{n}": d for n, d in files.items()}
     )
+
+
+def installing(
+    archive: Path, home: Path, module: str = "runtime", timeout_s: float = 60
+) -> subprocess.CompletedProcess[bytes]:
+    """The installer at work in a working folder of this machine."""
+    staging = home.parents[1] / "staging" / "runtime-1"
+    command = [sys.executable, resources.installer(), archive, staging, home, module]
+    return subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
 
 
 def test_a_bare_device_gets_the_runtime_and_keeps_it(device: Transport, tmp_path: Path) -> None:
@@ -213,6 +225,14 @@ def test_a_push_brings_the_runtime_when_asked_to(bare: Sshd, made: Wheels, tmp_p
         assert there.name.startswith("onnxruntime-1.20.0-cp311-")
 
 
+def test_a_bundle_that_nothing_runs(bare: Sshd, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    nothing = msgspec.structs.replace(bundle.manifest, runtimes={})
+    bundle = msgspec.structs.replace(bundle, manifest=nothing)
+    with pytest.raises(DeviceRuntimeMissing, match="no runtime that the runner drives"):
+        field.push(bundle, bare.url, equipment=Equipment(provision=True))
+
+
 def test_no_python_there(device: Transport) -> None:
     with pytest.raises(DeviceRuntimeMissing, match="no Python") as caught:
         provision(device, [], TFLITE)
@@ -248,6 +268,49 @@ def test_a_broken_environment_of_the_same_name_is_made_anew(
     again = provision(device, probe(device), TFLITE, source=folder)
     assert again.python == there.python
     assert choose(probe(device), TFLITE)
+
+
+def test_an_environment_that_lost_its_metadata_is_made_anew(
+    device: Transport, made: Wheels
+) -> None:
+    """It can be imported, but nobody can tell its version."""
+    folder = small(made)
+    there = provision(device, probe(device), TFLITE, source=folder)
+    packages = Path(there.python).parents[1] / "lib/python3.11/site-packages"
+    shutil.rmtree(packages / "tflite_runtime-2.14.0.dist-info")
+    assert provision(device, probe(device), TFLITE, source=folder).runtimes
+
+
+def test_who_comes_second_leaves_what_the_first_uses(
+    device: Transport, made: Wheels, tmp_path: Path
+) -> None:
+    facts, folder = probe(device), small(made)
+    first = provision(device, facts, TFLITE, source=folder)
+    home = Path(first.python).parents[1]
+    before = home.stat().st_ino
+    assert provision(device, facts, TFLITE, source=folder).python == first.python
+    assert home.stat().st_ino == before
+    assert not device.listdir(f"{device.workdir}/wheels")
+    # The first may remove what it sent just before the second opens it.
+    done = installing(tmp_path / "archive.zip", home, "tflite_runtime.interpreter")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert home.stat().st_ino == before
+
+
+def test_two_installations_wait_for_each_other(tmp_path: Path) -> None:
+    archive, home = tmp_path / "archive.zip", tmp_path / "runtimes" / "one"
+    home.parent.mkdir()
+    (tmp_path / "staging").mkdir()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("numpy/__init__.py", "")
+        packed.writestr("runtime.py", "")
+    with (tmp_path / "runtimes.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(subprocess.TimeoutExpired):
+            installing(archive, home, timeout_s=1)
+        assert not any((tmp_path / "staging").iterdir())
+    assert installing(archive, home).returncode == 0
+    assert (home / "bin/python3").exists()
 
 
 def test_a_line_that_breaks_costs_no_more_than_a_retry(

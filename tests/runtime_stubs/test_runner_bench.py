@@ -301,6 +301,65 @@ class TestEnding:
             assert gone(bundle)
 
 
+def working(folder: Path) -> tuple[str, str]:
+    """The options that name a working folder."""
+    folder.mkdir()
+    return ("--lock", str(folder / "lock"))
+
+
+class TestTraces:
+    """What a runtime writes down lies in the working folder, and only for as long as it is read."""
+
+    @pytest.mark.parametrize("ending", ["closed", signal.SIGTERM])
+    def test_none_is_left_when_it_is_ended(
+        self, contents: Contents, tmp_path: Path, ending: Any
+    ) -> None:
+        (tmp_path / "broken_runtime.py").write_text(RUNNING.format("ctypes.PyDLL(None).sleep(60)"))
+        bundle = bundles.write(tmp_path / "bundle", contents.but(modules=["broken_runtime"]))
+        work = tmp_path / "work"
+        path = {"PYTHONPATH": str(tmp_path)}
+        with benching(bundle, *QUICK, *working(work), env=path) as process:
+            deadline = time.monotonic() + 20
+            while not list(work.glob("staging/trace-*/onnxruntime*")):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            if ending == "closed":
+                assert process.stdin
+                process.stdin.close()
+            else:
+                process.send_signal(ending)
+            process.wait(10)
+        assert not any((work / "staging").iterdir())
+
+    def test_none_is_left_in_the_end(self, bundle: Path, tmp_path: Path) -> None:
+        status, events = bench(
+            bundle, *QUICK, *working(tmp_path / "work"), "--passes", "profile",
+            env={"TMPDIR": str(tmp_path)},
+        )  # fmt: skip
+        assert status == 0
+        assert only(events, "placement")
+        assert only(events, "profile")["operations"]
+        assert not any((tmp_path / "work/staging").iterdir())
+        assert not list(tmp_path.glob("edgekit-*"))
+
+    def test_where_none_can_be_written(self, bundle: Path, tmp_path: Path) -> None:
+        options = working(tmp_path / "work")
+        (tmp_path / "work/staging").touch()
+        status, events = bench(bundle, *QUICK, *options, "--passes", "profile")
+        assert status == 0
+        assert "placement" not in kinds(events)
+        assert only(events, "golden")["passed"]
+        assert "no folder on the device" in only(events, "profile")["why"]
+
+    @needs(INT8)
+    def test_a_runtime_that_writes_none_needs_no_folder(self, tmp_path: Path) -> None:
+        options = working(tmp_path / "work")
+        (tmp_path / "work/staging").touch()
+        bundle = bundles.write(tmp_path / "bundle", golden_of(INT8))
+        status, events = bench(bundle, *QUICK, *options)
+        assert (status, kinds(events)) == (0, COMPLETE)
+
+
 class TestLock:
     def test_a_second_bench_does_not_measure_beside_the_first(
         self, bundle: Path, tmp_path: Path

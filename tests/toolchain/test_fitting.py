@@ -81,6 +81,43 @@ def test_free_memory(tmp_path: Path, group: dict[str, str], expected: int) -> No
     assert fitting.available_bytes(system(tmp_path, meminfo=MEMINFO, **group)) == expected
 
 
+NESTED = {
+    "proc/self/cgroup": "0::/user/build\n",
+    "sys/fs/cgroup/user/build/memory.max": "max\n",
+    "sys/fs/cgroup/user/memory.max": "5000000\n",
+    "sys/fs/cgroup/user/memory.stat": "anon 2000000\n",
+    "sys/fs/cgroup/memory.max": "6000000\n",
+}
+FIRST = {
+    "proc/self/cgroup": "4:cpu,cpuacct:/\n3:memory:/docker/1\n1:name=systemd:/x\n0::/\n",
+    "sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes": "4000000\n",
+    "sys/fs/cgroup/memory/docker/1/memory.stat": "rss 1\ntotal_rss 1000000\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2**63 - 4096}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (NESTED, 3000000),
+        (NESTED | {"sys/fs/cgroup/user/build/memory.max": "1000\n"}, 1000),
+        (NESTED | {"sys/fs/cgroup/memory.max": "2000000\n"}, 2000000),
+        (FIRST, 3000000),
+        (FIRST | {"sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes": "9\n"}, 0),
+        # A container whose own group is the root, while its path is the machine's.
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/memory.max": "7000\n"}, 7000),
+        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "8000\n"}, 8000),
+    ],
+)
+def test_every_group_that_this_process_is_in_counts(
+    tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    for name, text in {"proc/meminfo": MEMINFO, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert fitting.available_bytes(tmp_path) == expected
+
+
 def test_a_system_that_does_not_tell(tmp_path: Path) -> None:
     assert fitting.available_bytes(tmp_path) > 0
     assert fitting.available_bytes() > 0

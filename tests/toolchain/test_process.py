@@ -144,6 +144,23 @@ def test_nothing_outlives_an_interruption(tmp_path):
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_nothing_that_a_thread_runs_outlives_us(tmp_path):
+    ready = tmp_path / "ready"
+    with witness(tmp_path) as path:
+        tool = f"(echo up; touch {ready}; sleep 60) > {path}"
+        script = f"""
+import pathlib, threading, time
+from edgekit.toolchain import process
+work = dict(target=process.run, args=[["sh", "-c", {tool!r}]], kwargs=dict(what="the tool"))
+threading.Thread(**work, daemon=True).start()
+while not pathlib.Path({str(ready)!r}).exists():
+    time.sleep(0.01)
+raise KeyboardInterrupt
+"""
+        ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+        assert b"KeyboardInterrupt" in ended.stderr
+
+
 @on_linux
 @pytest.mark.parametrize("by", ["itself", "its child"])
 def test_too_much_memory_fails_the_allocation(by):
