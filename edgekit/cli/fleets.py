@@ -99,14 +99,11 @@ def output(
 
 
 def _told(row: Row[Any], document: Callable[[Any], Document]) -> Told:
-    said: Document | None = None
-    if row.error is None:
-        said, error = fleet.outcome(lambda: document(row.result))
-        row = structs.replace(row, error=error)
-    if row.error is not None:
-        said = documents.error(row.error)
+    said, error = (None, row.error) if row.error else fleet.outcome(lambda: document(row.result))
+    row = structs.replace(row, error=error)
+    told = documents.error(error) if error else said or {}
     who = {"name": row.member.name, "target": row.member.target, "exit_code": row.exit_code}
-    return Told(row, {**(said or {}), **who, "elapsed_s": round(row.elapsed_s, 3)})
+    return Told(row, {**told, **who, "elapsed_s": round(row.elapsed_s, 3)})
 
 
 def _file_name(member: Member) -> str:
