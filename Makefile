@@ -52,7 +52,8 @@ lab: TOOLS += /usr/bin/javac=default-jdk-headless /usr/sbin/debootstrap=debootst
   /usr/bin/qemu-aarch64-static=qemu-user-static /usr/sbin/update-binfmts=binfmt-support \
   /usr/bin/adb=adb /usr/bin/ip=iproute2
 lab: $(READY) tools kotlin
-	$(BIN)/python -m pytest -m lab
+	@# A "device" here is this machine: its Python is the one that has the runtimes.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m lab
 
 # Kotlin's compiler, as its Jupyter kernel carries it: 80 MB.
 kotlin: $(READY)
