@@ -16,9 +16,10 @@ from edgekit.cli.arguments import parser
 from tests.paths import DIGITS, DIGITS_MODEL, EVALUATION, ROOT
 
 COMMANDS = [
-    command
+    command.strip()
     for path in sorted((ROOT / "examples").glob("*/README.md"))
-    for command in re.findall(r"^(edgekit (?:.*\\\n)*.*)$", path.read_text(), re.MULTILINE)
+    for line in re.findall(r"^(edgekit (?:.*\\\n)*.*)$", path.read_text(), re.MULTILINE)
+    for command in line.split("&&")
 ]
 
 
