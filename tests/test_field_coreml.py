@@ -106,7 +106,7 @@ def refused(bundle: Path, tmp_path: Path, **settings: Any) -> EdgekitError:
 def test_a_comparison_is_of_visits(bundle: Path, tmp_path: Path) -> None:
     """They cannot take turns within one: it takes as many pairs as a test of ranks does."""
     with pytest.raises(UsageError) as caught:
-        comparison.compare(bundle, bundle, f"local:{tmp_path}", pairs=7)
+        comparison.compare(bundle, bundle, f"local:{tmp_path}", pace=comparison.Pace(pairs=7))
     assert caught.value.hint == "give 8 or more"
 
 
