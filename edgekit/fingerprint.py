@@ -35,6 +35,7 @@ def code() -> str:
     return total.hexdigest()
 
 
+@functools.cache
 def tools() -> str:
     """A digest of edgekit's own code, and of the versions of all that computes for it."""
     told = [f"{name} {version}" for name, version in versions(TOOLS).items()]

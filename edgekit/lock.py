@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from edgekit import build_cache, store
-from edgekit.content import content, digest
+from edgekit.content import content, data_digest
 from edgekit.domain import Recipe
 from edgekit.errors import ProjectError
 from edgekit.project import Model, Pair, Project, Target
@@ -205,17 +205,15 @@ def _model(folder: Path, model: Model) -> Table:
     table: Table = _plain(model)
     for key in _FILES:
         if name := table.get(key):
-            table[key] = {"file": name, _SHA256: _digest(folder / name)}
+            table[key] = {"file": name, _SHA256: _digest(key, folder / name)}
     return table
 
 
-def _digest(path: Path) -> str:
-    """Of a file with the external data it names, or of a folder; else that it is missing."""
+def _digest(key: str, path: Path) -> str:
+    """Of a model with the external data it names, or of data; else that it is missing."""
     if not path.exists():
         return _MISSING
-    if path.suffix in (".npz", ".txt"):
-        return digest(path)
-    return store.key(content(path))
+    return store.key(content(path)) if key == "source" else data_digest(path)
 
 
 def _target(project: Project, name: str, target: Target) -> Table:

@@ -19,15 +19,11 @@ import onnx
 from edgekit.compression import equalization, integers, stage
 from edgekit.compression import layers as matrices
 from edgekit.compression.activations import Sample, values
-from edgekit.compression.differences import before_softmax, difference, outputs
-from edgekit.compression.integers import Floats
-from edgekit.compression.layers import Layer, layers
+from edgekit.compression.differences import apart, before_softmax, difference, outputs
+from edgekit.compression.layers import Floats, Layer, layers
 from edgekit.datasets import Dataset
 from edgekit.domain import BalancingReport, Format, Quantization, Recipe, TensorSpec
 from edgekit.sources import SourceModel
-
-_HELD_OUT = 5
-"""Every fifth sample judges."""
 
 _ROWS = 20_000
 """How many windows of a layer its mean input comes from, about."""
@@ -103,8 +99,7 @@ def chosen(
         mixed: biases are left alone.
     """
     whole = onnx.shape_inference.infer_shapes(model)
-    judging = samples[::_HELD_OUT]
-    fitting = [s for index, s in enumerate(samples) if index % _HELD_OUT] or judging
+    fitting, judging = apart(samples)
     found = layers(whole, max(1, _ROWS // len(fitting)))
     level = equalization.equalized(whole, fitting, quantization.granularity)
     names = before_softmax(whole)

@@ -13,8 +13,17 @@ from edgekit.compression.activations import Sample, values
 
 Array = NDArray[Any]
 
+_HELD_OUT = 5
+"""Every fifth sample judges."""
+
 LOST = 1e6
 """Stands for outputs that have nothing to do with what they should be."""
+
+
+def apart(samples: Sequence[Sample]) -> tuple[Sequence[Sample], Sequence[Sample]]:
+    """Those that a network is made with, and those that judge it; a single one does both."""
+    judging = samples[::_HELD_OUT]
+    return [s for index, s in enumerate(samples) if index % _HELD_OUT] or judging, judging
 
 
 def before_softmax(model: onnx.ModelProto) -> list[str]:

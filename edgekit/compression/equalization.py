@@ -18,13 +18,12 @@ import numpy as np
 import onnx
 from msgspec import Struct
 from numpy.typing import NDArray
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
 from edgekit.compression.activations import Sample, values
-from edgekit.compression.layers import assign, constant
+from edgekit.compression.layers import Floats, assign, constant, is_plain, is_turned
 from edgekit.domain import Granularity
 
-Floats = NDArray[np.float64]
 Rows = tuple[tuple[str, int], ...]
 """Initializers with something for each channel, and the axis along which they have it."""
 
@@ -142,9 +141,8 @@ def _pair(graph: _Graph, maker: NodeProto) -> Pair | None:
 
 def _made(graph: _Graph, node: NodeProto) -> Rows | None:
     """What gives a node's channels their size; ``None``: it has no channels of its own."""
-    turned = any(a.name == "transB" and a.i for a in node.attribute)
-    axis = {"Conv": 0, "Gemm": 0 if turned else 1, "MatMul": 1, "LayerNormalization": 0}
-    if node.op_type not in axis or not _plain(node):
+    axis = {"Conv": 0, "Gemm": 1 if is_turned(node) else 0, "MatMul": 1, "LayerNormalization": 0}
+    if node.op_type not in axis or not is_plain(node):
         return None
     names = [name for name in node.input[1:] if name]
     if not names or not all(map(graph.own, names)):
@@ -157,14 +155,6 @@ def _made(graph: _Graph, node: NodeProto) -> Rows | None:
     if _RANK.get(node.op_type, rank) != rank:
         return None
     return (weight, axis[node.op_type]), *((name, len(graph.weights[name]) - 1) for name in bias)
-
-
-def _plain(node: NodeProto) -> bool:
-    """Whether a Gemm adds and multiplies nothing else."""
-    had = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return node.op_type != "Gemm" or (
-        (had.get("alpha", 1.0), had.get("beta", 1.0), had.get("transA", 0)) == (1, 1, 0)
-    )
 
 
 def _vector(graph: _Graph, node: NodeProto, shown: str, axis: int) -> tuple[str, int] | None:
@@ -185,7 +175,7 @@ def _flattened(graph: _Graph, node: NodeProto, axis: int) -> bool:
 def _read(graph: _Graph, node: NodeProto, shown: str, axis: int) -> tuple[str, int] | None:
     """The weight by which a node reads the channels; ``None``: it takes them otherwise."""
     weight = node.input[1] if len(node.input) > 1 else ""
-    if node.input[0] != shown or not graph.own(weight) or not _plain(node):
+    if node.input[0] != shown or not graph.own(weight) or not is_plain(node):
         return None
     rank, shape = len(graph.shapes[shown]), graph.weights[weight]
     if node.op_type == "Conv" and axis == 1:
@@ -193,8 +183,7 @@ def _read(graph: _Graph, node: NodeProto, shown: str, axis: int) -> tuple[str, i
         depthwise = group == shape[0] == graph.shapes[shown][1] and shape[1] == 1
         return (weight, 0) if depthwise else (weight, 1) if group == 1 else None
     if node.op_type in ("Gemm", "MatMul") and axis == rank - 1 and len(shape) == _RANK["MatMul"]:
-        turned = any(a.name == "transB" and a.i for a in node.attribute)
-        return (weight, 1 if turned else 0)
+        return (weight, 0 if is_turned(node) else 1)
     return None
 
 

@@ -17,16 +17,13 @@ import onnx
 from edgekit.compression import layers as matrices
 from edgekit.compression import refit, rounding
 from edgekit.compression.activations import Sample
-from edgekit.compression.differences import before_softmax, difference, outputs
-from edgekit.compression.layers import Layer, layers
-from edgekit.compression.rounding import Floats, Grid
+from edgekit.compression.differences import apart, before_softmax, difference, outputs
+from edgekit.compression.layers import Floats, Layer, layers
+from edgekit.compression.rounding import Grid
 from edgekit.domain import RoundedLayer, RoundingReport
 
 GridOf = Callable[[Layer, tuple[int, ...]], Grid | None]
 """A layer and its weight's shape -> where its weights may lie; ``None``: anywhere."""
-
-_HELD_OUT = 5
-"""Every fifth sample judges."""
 
 _RIDGE = 0.3
 """How strongly fitted weights keep to what they were: a share of their inputs' mean variance."""
@@ -46,8 +43,7 @@ def adapted(
         grid_of: where each layer's weights may lie.
     """
     original = onnx.shape_inference.infer_shapes(model)
-    judging = samples[::_HELD_OUT]
-    fitting = [s for index, s in enumerate(samples) if index % _HELD_OUT] or judging
+    fitting, judging = apart(samples)
     found = _own(original, layers(original, max(1, _ROWS // len(fitting))))
     grids = {layer.name: grid_of(layer, _shape(original, layer)) for layer in found}
     plain = _to_nearest(original, found, grids)

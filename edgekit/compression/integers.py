@@ -11,15 +11,13 @@ from copy import deepcopy
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgekit.compression import layers as matrices
 from edgekit.compression.activations import Sample, values
-from edgekit.compression.layers import Layer
+from edgekit.compression.layers import Floats, Layer
+from edgekit.compression.ranges import Range, whole
 from edgekit.domain import Granularity, Quantization
-
-Floats = NDArray[np.float64]
 
 _STEPS = 255
 _LARGEST, _REDUCED = 127, 63
@@ -54,26 +52,19 @@ def simulated(
         matrix = stored(matrices.matrix(layer, weight).astype(np.float64), quantization)
         matrices.assign(made, layer.weight, matrices.weight(layer, matrix, weight.shape))
     taken = list(dict.fromkeys(layer.taken for layer in layers))
-    for name, (low, high) in _ranges(model, taken, samples).items():
-        _coarsened(made, name, low, high, quantization)
+    seen = whole(
+        lambda: (dict(zip(taken, row, strict=True)) for row in values(model, taken, samples))
+    )
+    for name, reach in seen.items():
+        low, high = min(reach.low, 0.0), max(reach.high, 0.0)
+        if high > low:
+            _coarsened(made, name, Range(low, high), quantization)
     return made
 
 
-def _ranges(
-    model: onnx.ModelProto, names: Sequence[str], samples: Sequence[Sample]
-) -> dict[str, tuple[float, float]]:
-    found = dict.fromkeys(names, (0.0, 0.0))
-    for arrays in values(model, names, samples):
-        for name, array in zip(names, arrays, strict=True):
-            low, high = found[name]
-            found[name] = min(low, float(array.min())), max(high, float(array.max()))
-    return {name: reach for name, reach in found.items() if reach[1] > reach[0]}
-
-
-def _coarsened(
-    model: onnx.ModelProto, name: str, low: float, high: float, quantization: Quantization
-) -> None:
+def _coarsened(model: onnx.ModelProto, name: str, reach: Range, quantization: Quantization) -> None:
     """Whoever takes the tensor takes what is left of it."""
+    low, high = reach
     if quantization.symmetric_activations:
         low, high = -max(-low, high), max(-low, high)
     step = (high - low) / _STEPS

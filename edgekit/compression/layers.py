@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 Array = NDArray[Any]
+Floats = NDArray[np.float64]
 _BIAS = 2
 
 
@@ -78,12 +79,24 @@ def _layer(
         given=node.output[0],
         weight=node.input[1],
         bias=node.input[_BIAS] if len(node.input) > _BIAS else "",
-        turned=node.op_type == "MatMul" or not had.get("transB", 0),
+        turned=is_turned(node),
     )
     if node.op_type != "Conv":
-        scaled = (had.get("alpha", 1.0), had.get("beta", 1.0), had.get("transA", 0)) != (1, 1, 0)
-        return None if scaled or len(weight) != _BIAS else plain
+        return plain if is_plain(node) and len(weight) == _BIAS else None
     return _convolution(plain, had, weight, shapes.get(node.output[0], ()), positions)
+
+
+def is_plain(node: NodeProto) -> bool:
+    """Whether a node adds and multiplies nothing else, as a Gemm may."""
+    had = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return node.op_type != "Gemm" or (
+        (had.get("alpha", 1.0), had.get("beta", 1.0), had.get("transA", 0)) == (1, 1, 0)
+    )
+
+
+def is_turned(node: NodeProto) -> bool:
+    """Whether a dense layer's weight is ``[in, out]``."""
+    return not any(a.name == "transB" and a.i for a in node.attribute)
 
 
 def _convolution(

@@ -17,7 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from scipy import linalg
 
-Floats = NDArray[np.float64]
+from edgekit.compression.layers import Floats
 
 _DAMPING = 0.01
 """Of the mean variance, on the covariance's diagonal: what no sample shows still counts."""

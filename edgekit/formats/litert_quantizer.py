@@ -14,7 +14,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from edgekit.compression import ranges
 from edgekit.compression.differences import LOST, difference
+from edgekit.compression.ranges import Ranges, Reach
 from edgekit.datasets import Dataset, Sample
 from edgekit.domain import (
     AffineQuantization,
@@ -24,9 +26,8 @@ from edgekit.domain import (
     Quantization,
     TensorBinding,
 )
-from edgekit.formats import binding, ranges
+from edgekit.formats import binding
 from edgekit.formats.contract import needed
-from edgekit.formats.ranges import Ranges, Reach
 
 Array = NDArray[Any]
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
+from edgekit.compression import ranges
 from edgekit.compression.activations import values
 from edgekit.compression.differences import difference, outputs
+from edgekit.compression.ranges import Range, Reach
 from edgekit.datasets import Dataset
 from edgekit.domain import Granularity, NodeCost, Quantization
-from edgekit.formats import ranges
 from edgekit.formats.contract import needed
-from edgekit.formats.ranges import Range, Reach
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 _JUDGING = 64

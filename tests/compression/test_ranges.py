@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edgekit.formats import ranges
-from edgekit.formats.ranges import Range, Values
+from edgekit.compression import ranges
+from edgekit.compression.ranges import Range, Values
 
 
 def shown(*samples: np.ndarray) -> Values:
