@@ -25,7 +25,7 @@ from edgekit.planning.kernels import Family
 from edgekit.planning.rates import USUAL_SCALING
 
 _OUTPUT_TILES = (1, 8, 16, 32, 64)
-_INPUT_TILES = (1, 4, 8, 16)
+_INPUT_TILES = (1, 4, 8, 16, 32, 64)
 _CACHE_BYTES = (6e4, 2.5e5, 5e5, 1e6, 1.5e6, 2e6, 4e6)
 _SWEEPS = 2
 _REWEIGHTED = 4

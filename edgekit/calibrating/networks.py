@@ -89,7 +89,10 @@ _MATMUL = (
     *((16, (64, 64, 64)), (16, (256, 256, 256)), (49, (128, 128, 128)), (64, (256, 1024, 256))),
     *((128, (256, 256)), (128, (768, 768)), (197, (192, 192, 192)), (32, (40, 160, 40))),
 )
-_RECURRENT = ((28, 28, 20), (49, 40, 64), (16, 128, 128))
+_UNBIASED = ((16, (96, 96, 96)), (64, (128, 128, 128)))
+"""Products alone: what adds a constant has a price of its own."""
+
+_RECURRENT = ((8, 16, 16), (28, 28, 20), (49, 40, 64), (64, 32, 32), (16, 128, 128))
 _ELEMENTWISE = ((16, 24), (64, 12), (64, 32))
 _RESIDUAL = ((16, 8), (16, 32), (32, 16), (64, 8), (64, 28), (64, 56))
 _GLOBAL_POOL = ((16, 8), (64, 8), (64, 24), (256, 7))
@@ -125,10 +128,12 @@ def designed() -> Iterator[tuple[str, onnx.ModelProto]]:
         yield _convolutions("depthwise", (width, width), size, window, stride)
     yield from map(_dense, _DENSE)
     yield from (_matmul(*row) for row in _MATMUL)
+    yield from (_matmul(*row, biased=False) for row in _UNBIASED)
     yield from (_recurrent(*row) for row in _RECURRENT)
     for name, operator in _OPERATORS.items():
         yield from (_repeated(name, operator, *size) for size in _ELEMENTWISE)
     yield from (_repeated("residual", _residual, *size) for size in _RESIDUAL)
+    yield from (_repeated("concat", _joined, *size) for size in _ELEMENTWISE)
     yield from (_pooled(width, size) for width, size in _GLOBAL_POOL)
     yield from map(_softmax, _SOFTMAX)
     yield from (_mobile(size, blocks) for size, blocks in _MOBILE.items())
@@ -152,7 +157,8 @@ class _Graph:
 
     def constant(self, array: NDArray[Any]) -> str:
         name = f"c{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(array.astype(np.float32), name))
+        kept = array.astype(np.float32) if array.dtype.kind == "f" else array
+        self._constants.append(numpy_helper.from_array(kept, name))
         return name
 
     def weight(self, *shape: int, fan_in: int) -> str:
@@ -212,19 +218,23 @@ def _dense(widths: Shape) -> Named:
     return made.done()
 
 
-def _matmul(rows: int, widths: Shape) -> Named:
-    made = _Graph(f"matmul_{rows}_" + "-".join(map(str, widths)), (1, rows, widths[0]))
+def _matmul(rows: int, widths: Shape, *, biased: bool = True) -> Named:
+    kind = "matmul" if biased else "product"
+    made = _Graph(f"{kind}_{rows}_" + "-".join(map(str, widths)), (1, rows, widths[0]))
     last = INPUT
     for first, second in pairwise(widths):
         last = made.add("MatMul", last, made.weight(first, second, fan_in=first))
-        last = made.add("Relu", made.add("Add", last, made.constant(np.ones(second) / 10)))
+        if biased:
+            last = made.add("Add", last, made.constant(np.ones(second) / 10))
+        last = made.add("Relu", last)
     return made.done()
 
 
 def _recurrent(steps: int, width: int, hidden: int) -> Named:
     made = _Graph(f"lstm_{steps}_{width}_{hidden}", (1, steps, width))
     weights = [made.weight(1, 4 * hidden, size, fan_in=size) for size in (width, hidden)]
-    steps_first = made.add("Transpose", INPUT, perm=[1, 0, 2])
+    # A transposition would be priced with it, and networks have none there.
+    steps_first = made.add("Reshape", INPUT, made.constant(np.array([steps, 1, width])))
     made.add("LSTM", steps_first, *weights, hidden_size=hidden)
     return made.done()
 
@@ -245,8 +255,14 @@ def _residual(made: _Graph, given: str, width: int) -> str:
     return made.add("Relu", made.add("Add", convolved, given))
 
 
+def _joined(made: _Graph, given: str, width: int) -> str:
+    """Two halves beside each other, as blocks with several branches make them."""
+    halves = [made.conv(given, (width, width // 2), 1) for _ in range(2)]
+    return made.add("Concat", *halves, axis=1)
+
+
 def _hard_swish(made: _Graph, given: str, _width: int) -> str:
-    return made.add("Mul", given, made.add("HardSigmoid", given))
+    return made.add("HardSwish", given)
 
 
 def _pool(operator: str) -> Callable[[_Graph, str, int], str]:

@@ -26,9 +26,11 @@ class Family(Enum):
     DENSE = "dense"
     RECURRENT = "recurrent"
     BINARY = "binary"
+    AFFINE = "affine"
     ACTIVATION = "activation"
     SOFTMAX = "softmax"
-    POOL = "pool"
+    MAX_POOL = "maxpool"
+    AVERAGE_POOL = "avgpool"
     REDUCE = "reduce"
     MOVE = "move"
     FOLDED = "folded"
@@ -43,7 +45,8 @@ _DENSE_ROWS = 4
 _FAMILIES = {
     **dict.fromkeys(("LSTM", "GRU", "RNN"), Family.RECURRENT),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Min", "Max", "Sum", "PRelu"), Family.BINARY),
-    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), Family.POOL),
+    "MaxPool": Family.MAX_POOL,
+    **dict.fromkeys(("AveragePool", "LpPool"), Family.AVERAGE_POOL),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), Family.REDUCE),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ArgMax"), Family.REDUCE),
     **dict.fromkeys(("Softmax", "LogSoftmax", "LayerNormalization"), Family.SOFTMAX),
@@ -65,7 +68,9 @@ def family(node: NodeSummary) -> Family:
         return Family.CONV if node.taps > 1 else Family.POINTWISE
     if node.op in _PRODUCTS:
         return Family.DENSE if _rows(node) < _DENSE_ROWS else Family.MATMUL
-    return _FAMILIES.get(node.op, Family.ACTIVATION)
+    kind = _FAMILIES.get(node.op, Family.ACTIVATION)
+    # By a constant: runtimes make most of these a part of what they follow.
+    return Family.AFFINE if kind is Family.BINARY and node.parameters else kind
 
 
 def is_product(node: NodeSummary) -> bool:
@@ -88,9 +93,10 @@ def quantities(node: NodeSummary, kernel: Kernel, weight_bytes: float = 0.0) -> 
 
     Returns:
         Quantity -> amount. ``calls``; ``macs`` multiply-accumulates in whole blocks;
-        ``columns`` elements gathered from the input; ``steps`` taps times output blocks;
-        ``outputs`` written, in whole blocks; ``reads`` input elements; ``weights`` read;
-        ``spilled`` of them from beyond the cache; ``lines`` of the image; ``elements``.
+        ``columns`` elements gathered from the input; ``steps`` taps times output blocks, or
+        those of a sequence; ``outputs`` written, in whole blocks; ``reads`` input elements;
+        ``weights`` read; ``spilled`` of them from beyond the cache; ``lines`` of the image;
+        ``elements``.
     """
     kind = family(node)
     if kind in _BLOCKED:
@@ -98,7 +104,7 @@ def quantities(node: NodeSummary, kernel: Kernel, weight_bytes: float = 0.0) -> 
     if kind is Family.DEPTHWISE:
         return _depthwise(node, kernel)
     if kind is Family.RECURRENT:
-        return {"calls": 1, "macs": node.macs, "outputs": node.output_elements}
+        return {"calls": 1, "macs": node.macs, "steps": node.macs / max(1, node.parameters)}
     elements = max(node.input_elements, node.output_elements)
     return {"calls": 1, "elements": elements, "steps": node.output_elements * (node.taps - 1)}
 

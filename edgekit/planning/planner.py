@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import msgspec
+from msgspec import structs
 
 from edgekit.calibrations import Basis
 from edgekit.domain import (
@@ -41,6 +42,9 @@ from edgekit.planning.recipes import (
 )
 from edgekit.planning.search import Placed, left_to_cpu, placed, slower_than_cpu
 
+_PRUNABLE = (0.25, 0.4, 0.5)
+"""Fractions that are looked at where nothing else would do; more is seldom left intact."""
+
 _PREFERRED: dict[Prefer, Callable[[Prediction], Range]] = {
     Prefer.LATENCY: lambda p: p.latency_ms,
     Prefer.SIZE: lambda p: p.size_bytes,
@@ -63,7 +67,7 @@ def plan(
     that is expected to take more of what was tightened, unless its interval is so wide that
     the low end takes less.
 
-    Pruning is the last stage of all: done only when asked for.
+    Pruning is the last stage of all: done only when asked for, and named where it would help.
 
     Weights at 4 bits and one scale for a whole tensor are a stage of their own: offered when
     size is preferred, or when nothing in 8 bits or more is expected to fit.
@@ -74,22 +78,27 @@ def plan(
         GoalError: nothing can meet the goal; the message says what would.
     """
     question = ask(summary, profile, goal, choice or Choice(), basis or Basis())
+    made = _decided(question)
+    if not made.candidates:
+        raise _impossible(made, question)
+    return made
+
+
+def _decided(question: Question) -> Plan:
+    """The plan; without candidates, where nothing can meet the goal."""
     judged = [_judged(recipe, question) for recipe in _offered(question)]
     rejected = [found for found in judged if isinstance(found, Rejection)]
     fit = [found for found in judged if isinstance(found, Candidate)]
     needed, unneeded = _needed(fit, question)
-    kept, unpaid = worth.paying(needed, goal, question.budgets)
-    made = Plan(
-        model_sha256=summary.sha256,
-        device=profile.name,
-        goal=goal,
+    kept, unpaid = worth.paying(needed, question.goal, question.budgets)
+    return Plan(
+        model_sha256=question.summary.sha256,
+        device=question.profile.name,
+        goal=question.goal,
         candidates=tuple(sorted(worth.with_pareto(kept), key=lambda c: _key(c, question))),
         rejected=tuple(sorted((*rejected, *unneeded, *unpaid), key=_as_listed)),
         basis=question.basis.said,
     )
-    if not made.candidates:
-        raise _impossible(made, question)
-    return made
 
 
 def _offered(question: Question) -> Iterator[Recipe | Unreachable]:
@@ -231,4 +240,19 @@ def _impossible(made: Plan, question: Question) -> GoalError:
         if r.prediction and r.reason == over(r.prediction, question.budgets)
     ]
     hint = what_would_fit(beyond, question.budgets) if beyond else "nothing was left to choose from"
-    return GoalError(f"no recipe meets the goal on {made.device}: {told}", hint)
+    return GoalError(f"no recipe meets the goal on {made.device}: {told}", hint + _pruned(question))
+
+
+def _pruned(question: Question) -> str:
+    """How much pruning would meet the goal, if the last stage were taken."""
+    if question.choice.prune:
+        return ""
+    for fraction in _PRUNABLE:
+        choice = structs.replace(question.choice, prune=fraction, calibration=True)
+        if found := _decided(structs.replace(question, choice=choice)).candidates:
+            data = "" if question.choice.calibration else " and calibration data"
+            return (
+                f"; with `--prune {fraction:g}`{data}, {found[0].recipe.label} may, if its "
+                "accuracy holds"
+            )
+    return ""

@@ -23,7 +23,9 @@ PLAIN = Kernel(ns={})
         (op("LSTM"), Family.RECURRENT),
         (op("Softmax"), Family.SOFTMAX),
         (op("Add"), Family.BINARY),
-        (op("MaxPool", taps=9), Family.POOL),
+        (op("Add", parameters=16), Family.AFFINE),
+        (op("MaxPool", taps=9), Family.MAX_POOL),
+        (op("AveragePool", taps=9), Family.AVERAGE_POOL),
         (op("Relu"), Family.FOLDED),
         (op("SomethingNew"), Family.ACTIVATION),
     ],
@@ -96,6 +98,13 @@ def test_the_rest_works_element_by_element():
     assert asked == {"calls": 1, "elements": 200, "steps": 0}
     pool = kernels.quantities(op("MaxPool", shape=(1, 100), read=400, taps=4), PLAIN)
     assert pool == {"calls": 1, "elements": 400, "steps": 300}
+
+
+def test_a_recurrent_layer_takes_a_step_for_each_use_of_its_weights():
+    asked = kernels.quantities(
+        op("LSTM", macs=28 * 3840, parameters=3840, shape=(28, 1, 1, 20)), PLAIN
+    )
+    assert asked == {"calls": 1, "macs": 28 * 3840, "steps": 28}
 
 
 def test_a_tensor_without_axes_is_one_element():

@@ -378,6 +378,20 @@ def test_a_little_too_large_is_answered_with_how_many_weights_less_would_do():
         planned("raspberry-pi-5", weights, only, max_size_mb=0.8 * low / 1e6)
     assert "size budget of" in caught.value.hint
     assert "or with 20 % fewer weights" in caught.value.hint
+    assert "with `--prune 0.25`" in caught.value.hint
+    pruned = structs.replace(only, prune=0.25)
+    first = planned("raspberry-pi-5", weights, pruned, max_size_mb=0.8 * low / 1e6).candidates[0]
+    assert f"{first.recipe.label} may" in caught.value.hint
+
+
+def test_pruning_is_named_only_where_it_would_do():
+    weights = network(op("Conv", 10**6, 10**6), peak=10**5)
+    for share, named in ((0.7, "`--prune 0.4` and calibration data"), (0.1, None)):
+        only = Choice(precisions=("float32",), formats=(Format.LITERT,), calibration=False)
+        low = planned("raspberry-pi-5", weights, only).candidates[0].prediction.size_bytes.low
+        with pytest.raises(GoalError) as caught:
+            planned("raspberry-pi-5", weights, only, max_size_mb=share * low / 1e6)
+        assert (named in caught.value.hint) if named else ("--prune" not in caught.value.hint)
 
 
 def test_where_activations_are_the_trouble_no_pruning_is_offered():
@@ -386,6 +400,7 @@ def test_where_activations_are_the_trouble_no_pruning_is_offered():
         planned("raspberry-pi-zero-2-w", huge)
     assert "a memory budget of" in caught.value.hint
     assert "its activations alone are too many" in caught.value.hint
+    assert "--prune" not in caught.value.hint
 
 
 def test_what_cannot_be_made_is_not_called_possible():
