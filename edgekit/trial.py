@@ -72,7 +72,7 @@ class Made(Struct, frozen=True, kw_only=True):
         folder: holds the artifact.
         outputs: the artifact's outputs for the reference's samples, in its own layout.
         prepared: what it was converted from.
-        sensitivity: what its nodes cost in int8, where some had to stay in float.
+        sensitivity: what its nodes cost, where some had to be raised.
     """
 
     recipe: Recipe
@@ -156,7 +156,9 @@ def prepared(
     wanted = recipe.quantization
     if storing.rounds(wanted):
         on_stage("round", f"{source.name} to {recipe.precision}")
-        source, rounded = storing.rounded(source, recipe.format, wanted, calibration, cache)
+        source, rounded = storing.rounded(
+            source, recipe.format, wanted, calibration, cache, recipe.eight_bit_nodes
+        )
         return Prepared(source, pruned, rounded)
     if wanted and balancing.serves(source, recipe):
         on_stage("balance", f"{source.name} for {recipe.precision}")

@@ -96,8 +96,8 @@ def _one(
 
 
 def _attempt(made: Made, refusal: str | None) -> Attempt:
-    kept = len(made.recipe.float_nodes)
-    passed = f"passed with {kept} nodes in float" if kept else "the first candidate to pass"
+    repair = made.recipe.repair
+    passed = f"passed with {repair}" if repair else "the first candidate to pass"
     if not made.validation.settled:
         passed += f", as far as {made.validation.sample_count} samples can tell"
     return Attempt(

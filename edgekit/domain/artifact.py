@@ -320,8 +320,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         pruned: what the recipe's pruning took away; ``None``: it has none.
         rounded: how weights in few bits were fitted; ``None``: they were not.
         balanced: how the network was made ready for static int8; ``None``: it was not.
-        sensitivity: what each node costs in int8, the costliest first, where the recipe had
-            to be repaired.
+        sensitivity: what quantizing each node alone costs, the costliest first, where the
+            recipe had to be repaired.
         data_notes: what is odd about the calibration data.
         interface: what an application is to see, by the names of the source's tensors.
         digests: sha256 of every other file of the bundle, by its path.
