@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 PRECISIONS = (
-    *("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only"),
-    *("int4-weight-only", "int4-dynamic", "palettized-6bit", "palettized-4bit"),
+    *("float32", "float16", "int8-static", "int8-static-int16", "int8-dynamic"),
+    *("int8-weight-only", "int4-weight-only", "int4-dynamic"),
+    *("palettized-6bit", "palettized-4bit"),
 )
 FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")

@@ -81,9 +81,14 @@ class Quantization(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     sparsity: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
     @property
+    def wide(self) -> bool:
+        """Whether 16-bit integers flow between nodes."""
+        return self.activations in ("int16", "uint16")
+
+    @property
     def precision(self) -> str:
         """A short name: ``float16``, ``int8-static``, ``palettized-4bit``, ``...-sparse-50``."""
-        named = f"{self.weights}-{self.mode.value}"
+        named = f"{self.weights}-{self.mode.value}{'-int16' if self.wide else ''}"
         if self.mode is Mode.FLOAT16:
             named = self.mode.value
         elif self.mode is Mode.PALETTIZED:
@@ -138,6 +143,13 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def is_static(self) -> bool:
         """Whether it computes in integers, by ranges from calibration data."""
         return self.quantization is not None and self.quantization.mode is Mode.STATIC
+
+    @property
+    def activation_bytes(self) -> int:
+        """Of an element that flows between nodes on the CPU."""
+        if self.quantization is None or not self.is_static:
+            return 4
+        return 2 if self.quantization.wide else 1
 
     @property
     def planned(self) -> Recipe:

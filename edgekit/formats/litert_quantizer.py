@@ -55,8 +55,8 @@ def quantize(
         source: the float ``.tflite``.
         destination: where the quantized one goes.
         quantization: ``float16`` casts weights, ``dynamic`` and ``weight-only`` store them
-            in int8 or int4 (depthwise ones in int8), ``static`` computes in int8 from
-            calibrated ranges.
+            in int8 or int4 (depthwise ones in int8), ``static`` computes in int8 (with
+            activations in int16, where they are wide) from calibrated ranges.
         inputs: how calibration samples become the artifact's inputs.
         calibration: samples, for ``static`` only; their ranges are taken whole or narrowed,
             whichever leaves the outputs nearer to the float model's.
@@ -198,7 +198,7 @@ def _static(quantizer: Any, quantization: Quantization, where: str) -> None:
     quantizer.add_static_config(
         where,
         "*",
-        activation_num_bits=8,
+        activation_num_bits=16 if quantization.wide else 8,
         weight_num_bits=_BITS[quantization.weights],
         weight_granularity=_granularity(quantization),
     )

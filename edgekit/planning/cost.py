@@ -216,7 +216,7 @@ def _memory(
 ) -> Range:
     """The runtime, the weights as it keeps them, and the arena of live activations."""
     use, measured = rates.memory(calibration, recipe)
-    arena = summary.activation_peak_bytes * (0.25 if recipe.is_static else 1.0)
+    arena = summary.activation_peak_bytes * recipe.activation_bytes / 4
     base = use.base_bytes
     if profile.family in _OWN_PROCESS:
         base -= rates.process_bytes(calibration)
@@ -263,5 +263,5 @@ def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
 
 
 def _node_bytes(node: NodeSummary, recipe: Recipe) -> float:
-    activations = (node.input_elements + node.output_elements) * (1 if recipe.is_static else 4)
+    activations = (node.input_elements + node.output_elements) * recipe.activation_bytes
     return activations + _weight_bytes(node, recipe)

@@ -24,12 +24,19 @@ VARIANTS: dict[str, Quantization | None] = {
     "float32": None,
     "float16": Quantization(mode=Mode.FLOAT16, weights="float16", activations="float32"),
     "int8-static": STATIC,
+    "int8-static-int16": Quantization(
+        mode=Mode.STATIC, weights="int8", activations="int16", symmetric_activations=True
+    ),
     "int8-dynamic": Quantization(mode=Mode.DYNAMIC, weights="int8", activations="float32"),
     "int8-weight-only": Quantization(mode=Mode.WEIGHT_ONLY, weights="int8", activations="float32"),
 }
-COSINE = {"float32": 1 - 1e-9, "float16": 1 - 1e-5}
+COSINE = {"float32": 1 - 1e-9, "float16": 1 - 1e-5, "int8-static-int16": 0.9999}
 QUANTIZED_COSINE = 0.995
-SHARE = {"float16": 0.6, "int8-static": 0.4, "int8-dynamic": 0.45, "int8-weight-only": 0.4}
+SHARE = {
+    **dict.fromkeys(("int8-static", "int8-weight-only"), 0.4),
+    **dict.fromkeys(("int8-dynamic", "int8-static-int16"), 0.45),
+    "float16": 0.6,
+}
 """The most that an artifact may take of the float one's bytes."""
 
 
