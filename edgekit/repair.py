@@ -16,10 +16,12 @@ from msgspec import Struct, structs
 from edgekit import store
 from edgekit.compression import stage, storing
 from edgekit.datasets import Dataset
-from edgekit.domain import ModelSummary, NodeCost, Recipe
+from edgekit.domain import ModelSummary, NodeCost, Price, Recipe
 from edgekit.errors import ToolError
 from edgekit.formats import FORMATS, Job
 from edgekit.observer import OnStage
+from edgekit.planning.cost import raising_ms
+from edgekit.planning.pruned import scaled
 from edgekit.trial import CHECKED_FROM_BYTES, Bench, Made, job, prepared, refusal, tried
 
 _COSTS = "costs.json"
@@ -130,7 +132,24 @@ def repaired(
 
     names = _by_worth(harmful, bench.summary) if step.weighed else harmful
     found = fewest([cost.name for cost in names], int(step.most * len(costs)), attempt)
-    return structs.replace(found, sensitivity=harmful) if found else None
+    if found is None:
+        return None
+    found = structs.replace(found, sensitivity=harmful)
+    return structs.replace(found, price=_price(bench, found, naive_bytes))
+
+
+def _price(bench: Bench, made: Made, naive_bytes: int | None) -> Price | None:
+    """What the raised nodes add; ``None``: it was not made for a device."""
+    if bench.device is None:
+        return None
+    raised = {name for names in made.recipe.raised.values() for name in names}
+    nodes = {cost.source for cost in made.sensitivity if cost.name in raised}
+    summary = scaled(bench.summary, made.recipe.pruning)
+    known = bench.basis.calibration
+    return Price(
+        size_bytes=None if naive_bytes is None else made.artifact.size_bytes - naive_bytes,
+        latency_ms=raising_ms(summary, bench.device, made.recipe, nodes, known),
+    )
 
 
 def _step(recipe: Recipe) -> Step | None:

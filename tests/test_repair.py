@@ -97,6 +97,7 @@ def test_every_node_has_a_cost_and_can_stay_in_float(
     costs = spec.sensitivity(job("costs"))
     assert {cost.error > 0 for cost in costs} >= {True}
     assert max(cost.error for cost in costs) < 0.1
+    assert {"conv1", "conv2", "dense"} <= {cost.source for cost in costs}
     names = [cost.name for cost in repair.by_cost(costs)]
     sizes = [
         spec.make(job(f"float-{count}", *names[:count])).size_bytes for count in (0, len(names))
@@ -124,6 +125,9 @@ def test_a_front_end_that_int8_destroys_stays_in_float(tmp_path: Path) -> None:
     assert naive.validation.drop > 0.3
     assert repaired.outcome is Outcome.CHOSEN
     assert manifest.validation.drop <= 0.01
+    assert repaired.price is not None
+    assert repaired.price.latency_ms > 0
+    assert repaired.price.size_bytes == repaired.size_bytes - naive.size_bytes
     assert {"front.power", "front.mel"} <= set(manifest.recipe.float_nodes)
     assert all(name.startswith("front.") for name in manifest.recipe.float_nodes)
     assert manifest.sensitivity[0].error > 1
@@ -169,7 +173,11 @@ def test_weights_that_four_bits_destroy_get_eight(tmp_path: Path) -> None:
     assert all_in_four.outcome is Outcome.REJECTED
     assert manifest.recipe.eight_bit_nodes == (manifest.sensitivity[0].name,)
     assert manifest.recipe.label.startswith("int4-weight-only but 1 node in 8 bits on litert")
-    assert mixed.reason == "passed with 1 node in 8 bits"
+    assert mixed.price is not None
+    assert mixed.price.size_bytes == mixed.size_bytes - all_in_four.size_bytes > 0
+    assert mixed.reason.startswith(
+        f"passed with 1 node in 8 bits: {mixed.price.size_bytes} bytes more, about "
+    )
     assert manifest.rounded is not None
     assert len(manifest.rounded.layers) == 2
     with bundle.opened(out) as opened:

@@ -90,7 +90,9 @@ def costs(
         return difference(outputs(tried, names, samples), told)
 
     grids = ((layer, grid_of(layer, _shape(whole, layer))) for layer in found)
-    return tuple(NodeCost(layer.name, cost(layer, grid)) for layer, grid in grids if grid)
+    return tuple(
+        NodeCost(layer.name, cost(layer, grid), layer.name) for layer, grid in grids if grid
+    )
 
 
 def _own(model: onnx.ModelProto, found: Sequence[Layer]) -> list[Layer]:

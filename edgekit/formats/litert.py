@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from edgekit import fingerprint, store
 from edgekit.compression import storing
@@ -114,7 +115,16 @@ def sensitivity(job: Job) -> tuple[NodeCost, ...]:
     converted = msgspec.json.decode((folder / _CONVERTED).read_bytes(), type=Converted)
     quantization, calibration = quantized_static(job)
     given = (folder / _FLOAT, quantization, converted.inputs, calibration, job.cache)
-    return isolation.call(_sensitivity, TOOL_LIMITS, *given)
+    costs = isolation.call(_sensitivity, TOOL_LIMITS, *given)
+    known = isolation.call(_nodes_of, TOOL_LIMITS, folder / _FLOAT, job.source.graph)
+    return tuple(structs.replace(cost, source=known.get(cost.name, "")) for cost in costs)
+
+
+def _nodes_of(converted: Path, graph: Path) -> dict[str, str]:
+    """What runs in a process of its own."""
+    from edgekit.formats.litert_matching import nodes_of
+
+    return nodes_of(converted, graph)
 
 
 def _sensitivity(

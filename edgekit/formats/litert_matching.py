@@ -42,12 +42,29 @@ def operators_of(nodes: Collection[str], graph: Path, converted: Path) -> tuple[
     return tuple(dict.fromkeys(found))
 
 
+def nodes_of(converted: Path, graph: Path) -> dict[str, str]:
+    """The nodes that operators come from, as far as weights or names tell; by ``operators_of``'s.
+
+    Args:
+        converted: the float ``.tflite`` of the graph.
+        graph: in ONNX.
+    """
+    made = onnx.load(graph).graph
+    found = {name: node.name for node in made.node for name in node.output}
+    weights = dict(_weights(converted.read_bytes()))
+    for node, weight in _wanted(graph, [node.name for node in made.node]):
+        same = (name for name, its in weights.items() if np.array_equal(its, weight))
+        found |= dict.fromkeys(same, node)
+    return found
+
+
 def _wanted(graph: Path, nodes: Collection[str]) -> Iterator[tuple[str, Floats]]:
     """Nodes and their weights, sorted."""
     made = onnx.load(graph).graph
     constants = {tensor.name: tensor for tensor in made.initializer}
     for node in made.node:
-        if node.name in nodes:
+        constant = len(node.input) > _WEIGHT and node.input[_WEIGHT] in constants
+        if node.name in nodes and constant:
             yield node.name, np.sort(numpy_helper.to_array(constants[node.input[_WEIGHT]]), None)
 
 

@@ -99,7 +99,7 @@ def sensitivity(
         _insert(source, tried, quantization, whole, float_nodes=others)
         return difference(outputs(onnx.load(tried), outs, samples), told)
 
-    return tuple(NodeCost(name, cost(name)) for name in names)
+    return tuple(NodeCost(name, cost(name), name) for name in names)
 
 
 def _reach(

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from edgekit.domain import Format, Recipe
 from edgekit.errors import ToolError
 from edgekit.formats import FORMATS, Job
-from edgekit.formats.litert_matching import operators_of
+from edgekit.formats.litert_matching import nodes_of, operators_of
 from edgekit.formats.litert_quantizer import nodes
 from edgekit.sources import SourceModel
 
@@ -31,6 +31,13 @@ def test_each_node_is_one_operator(source: SourceModel, converted: Path) -> None
     in_order = [name for name in nodes(converted.read_bytes()) if (name,) in found]
     assert [(name,) for name in in_order] == found
     assert operators_of(named, source.graph, converted) == tuple(in_order)
+
+
+def test_operators_come_from_nodes(source: SourceModel, converted: Path) -> None:
+    known = nodes_of(converted, source.graph)
+    for name in ("conv1", "conv2", "dense"):
+        (operator,) = operators_of((name,), source.graph, converted)
+        assert known[operator] == name
 
 
 def test_weights_that_were_changed_on_the_way_are_not_taken_for_others(
