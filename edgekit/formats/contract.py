@@ -71,6 +71,21 @@ def needed(calibration: Dataset | None) -> Dataset:
     return calibration
 
 
+def refuse_sparsity(job: Job) -> None:
+    """For formats that store every weight, and whose kernels multiply by every one.
+
+    Raises:
+        ToolError: the recipe asks for weights that are made zero.
+    """
+    quantization = job.recipe.quantization
+    if quantization is not None and quantization.sparsity:
+        raise ToolError(
+            f"{job.recipe.precision} cannot be made: {job.recipe.format.value} stores zeros like "
+            "any other weight and multiplies by them, so they save neither bytes nor time",
+            "whole channels can be removed: --prune",
+        )
+
+
 class FormatSpec(Struct, frozen=True, kw_only=True):
     """One format.
 

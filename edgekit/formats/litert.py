@@ -18,7 +18,14 @@ from edgekit.datasets import Dataset
 from edgekit.domain import Artifact, Format, NodeCost, Quantization, TensorBinding
 from edgekit.errors import ConversionFailed, ToolError, ToolMissing
 from edgekit.formats import binding, host, litert_routes
-from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job, needed, quantized_static
+from edgekit.formats.contract import (
+    TOOL_LIMITS,
+    FormatSpec,
+    Job,
+    needed,
+    quantized_static,
+    refuse_sparsity,
+)
 from edgekit.sources import SourceModel
 from edgekit.toolchain import isolation
 
@@ -43,6 +50,7 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True):
 
 def make(job: Job) -> Artifact:
     """Make a ``.tflite`` by the recipe; see ``FormatSpec.make``."""
+    refuse_sparsity(job)
     folder = _converted(job)
     float_path = folder / _FLOAT
     converted = msgspec.json.decode((folder / _CONVERTED).read_bytes(), type=Converted)

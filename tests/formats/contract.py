@@ -48,6 +48,9 @@ class FormatContract:
     refuses: frozenset[str] = frozenset()
     """Precisions that the format has no form for."""
 
+    skips_zeros = False
+    """Weights that are zero need not be stored."""
+
     shares: Mapping[str, float] = SHARE
 
     @pytest.fixture
@@ -147,6 +150,19 @@ class FormatContract:
             max_drop=0.02,
         )
         assert report.passed, report
+
+    def test_zeros_that_save_nothing_are_refused(
+        self, spec: FormatSpec, source: SourceModel, cache: Path, tmp_path: Path
+    ) -> None:
+        """Rather than made without them, or with them for nothing."""
+        for precision in ("float16", "int8-weight-only"):
+            sparse = structs.replace(VARIANTS[precision], sparsity=0.5)
+            job = self.job(source, tmp_path, cache, quantization=sparse)
+            if self.skips_zeros:
+                assert spec.make(job).size_bytes
+                continue
+            with pytest.raises(ToolError, match=f"{precision}-sparse-50 .* neither bytes nor time"):
+                spec.make(job)
 
     def test_static_needs_calibration(
         self, spec: FormatSpec, source: SourceModel, cache: Path, tmp_path: Path
