@@ -27,6 +27,7 @@ from edgekit.domain import (
     Measured,
     Outcome,
     Plan,
+    Prediction,
     Prefer,
     Range,
 )
@@ -314,7 +315,7 @@ def _record(entrant: Entrant, winner: Entrant) -> Measured:
     doubts = {turn.why_invalid for turn in entrant.turns if turn.why_invalid}
     return Measured(
         recipe=entrant.built.manifest.recipe,
-        prediction=entrant.candidate.prediction,
+        prediction=_predicted(entrant),
         size_bytes=entrant.built.manifest.artifact.size_bytes,
         latency_ms=latency(entrant) if last else None,
         peak_memory_bytes=_peak(entrant),
@@ -326,6 +327,16 @@ def _record(entrant: Entrant, winner: Entrant) -> Measured:
         reason=entrant.refusal or _standing(entrant, winner),
         doubts=tuple(sorted(doubts)),
     )
+
+
+def _predicted(entrant: Entrant) -> Prediction:
+    """Of what was built: as planned, and what raising some of its nodes adds."""
+    planned, last = entrant.candidate.prediction, entrant.built.manifest.attempts[-1]
+    if last.price is None:
+        return planned
+    took, more = planned.latency_ms, last.price.latency_ms
+    moved = Range(took.low + more, took.mid + more, took.high + more)
+    return structs.replace(planned, latency_ms=moved)
 
 
 def _standing(entrant: Entrant, winner: Entrant) -> str:

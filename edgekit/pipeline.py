@@ -268,6 +268,7 @@ def _fill(folder: Path, request: Request, root: Path, on_stage: OnStage) -> None
             cache=root,
             mobile=request.profile.family in _MOBILE,
             device=request.profile,
+            basis=request.basis,
             interface=request.interface,
         )
         passed = trials.first_that_passes(bench, work, on_stage)

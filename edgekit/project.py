@@ -32,6 +32,7 @@ Precision = Literal[
     "float32",
     "float16",
     "int8-static",
+    "int8-static-int16",
     "int8-dynamic",
     "int8-weight-only",
     "int4-weight-only",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from edgekit.calibrations import Basis
 from edgekit.compression import balancing, pruning, storing
 from edgekit.datasets import Dataset
 from edgekit.domain import (
@@ -18,6 +19,7 @@ from edgekit.domain import (
     ModelSummary,
     NodeCost,
     Plan,
+    Price,
     PruningReport,
     Recipe,
     RoundingReport,
@@ -47,6 +49,7 @@ class Bench(Struct, frozen=True, kw_only=True):
     cache: Path
     mobile: bool
     device: DeviceProfile | None = None
+    basis: Basis = Basis()
     interface: Interface = Interface()
 
 
@@ -72,7 +75,8 @@ class Made(Struct, frozen=True, kw_only=True):
         folder: holds the artifact.
         outputs: the artifact's outputs for the reference's samples, in its own layout.
         prepared: what it was converted from.
-        sensitivity: what its nodes cost in int8, where some had to stay in float.
+        sensitivity: what its nodes cost, where some had to be raised.
+        price: what those add.
     """
 
     recipe: Recipe
@@ -82,6 +86,7 @@ class Made(Struct, frozen=True, kw_only=True):
     validation: ValidationReport
     prepared: Prepared
     sensitivity: tuple[NodeCost, ...] = ()
+    price: Price | None = None
 
 
 def tried(bench: Bench, recipe: Recipe, folder: Path, on_stage: OnStage) -> Made:
@@ -156,7 +161,9 @@ def prepared(
     wanted = recipe.quantization
     if storing.rounds(wanted):
         on_stage("round", f"{source.name} to {recipe.precision}")
-        source, rounded = storing.rounded(source, recipe.format, wanted, calibration, cache)
+        source, rounded = storing.rounded(
+            source, recipe.format, wanted, calibration, cache, recipe.eight_bit_nodes
+        )
         return Prepared(source, pruned, rounded)
     if wanted and balancing.serves(source, recipe):
         on_stage("balance", f"{source.name} for {recipe.precision}")

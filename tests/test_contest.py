@@ -24,6 +24,7 @@ from edgekit.domain import (
     Outcome,
     Prediction,
     Prefer,
+    Price,
     ProcessSamples,
     Range,
     Recipe,
@@ -240,13 +241,19 @@ def test_a_candidate_that_was_repaired_takes_part(
     def repairing(*given: Any, **named: Any) -> Built:
         built = build(*given, **named)
         recipe = structs.replace(built.manifest.recipe, float_nodes=("a node",))
-        return structs.replace(built, manifest=structs.replace(built.manifest, recipe=recipe))
+        priced = structs.replace(
+            built.manifest.attempts[-1], price=Price(size_bytes=7, latency_ms=0.25)
+        )
+        manifest = structs.replace(built.manifest, recipe=recipe, attempts=(priced,))
+        return structs.replace(built, manifest=manifest)
 
     monkeypatch.setattr(pipeline, "build", repairing)
     terms = Terms(on=f"local:{tmp_path / 'device'}", rounds=1, turn=QUICK)
     made = contest.build(request, tmp_path / "best.edgekit", terms, cache=cache)
     (measured,) = made.manifest.measured
     assert measured.recipe.float_nodes == ("a node",)
+    (planned,) = made.manifest.plan.candidates
+    assert measured.prediction.latency_ms.mid == planned.prediction.latency_ms.mid + 0.25
     assert measured.outcome is Outcome.CHOSEN
 
 

@@ -39,7 +39,7 @@ from edgekit.errors import DeviceRuntimeMissing, RunnerFailed
 from edgekit.formats import FORMATS
 from edgekit.observer import OnStage, silent
 from edgekit.planning import rates, recipes
-from edgekit.planning.rates import SAME_KERNELS, USUAL_SCALING
+from edgekit.planning.rates import SAME_KERNELS, SLOWER, USUAL_SCALING
 
 _RUNNER = "edgekit_runner.py"
 _WINDOW_S = 0.012
@@ -171,12 +171,12 @@ def _is_swept(format_: Format) -> bool:
 
 
 def _variants(profile: DeviceProfile, format_: Format) -> dict[str, Quantization | None]:
-    """Every precision, as planning would have it quantized."""
+    """Every precision that has kernels, as planning would have it quantized."""
     made: dict[str, Quantization | None] = {}
     for variant in recipes.cpu_variants(format_, profile):
         # The first of a precision: one scale for a whole tensor runs on the same kernels.
         made.setdefault(Recipe(format=format_, runtime="", quantization=variant).precision, variant)
-    return made
+    return {name: how for name, how in made.items() if (format_, name) not in SLOWER}
 
 
 def _expected(

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 PRECISIONS = (
-    *("float32", "float16", "int8-static", "int8-dynamic", "int8-weight-only"),
-    *("int4-weight-only", "int4-dynamic", "palettized-6bit", "palettized-4bit"),
+    *("float32", "float16", "int8-static", "int8-static-int16", "int8-dynamic"),
+    *("int8-weight-only", "int4-weight-only", "int4-dynamic"),
+    *("palettized-6bit", "palettized-4bit"),
 )
 FORMATS = ("litert", "onnxruntime", "coreml")
 COMPUTE_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
@@ -128,6 +129,22 @@ def _path(text: str) -> Path:
     from pathlib import Path
 
     return Path(text)
+
+
+def _fraction(text: str) -> float:
+    """Of the multiply-accumulates; who asks for zeros in a pattern is told what they bring."""
+    hint = "give the share of the multiply-accumulates that is to go: --prune 0.25"
+    if ":" in text:
+        raise UsageError(
+            f"--prune removes whole channels, not weights in a pattern as {text}: LiteRT and ONNX "
+            "Runtime store zeros like any other weight and multiply by them, so they save neither "
+            "bytes nor time",
+            hint,
+        )
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--prune takes a fraction, not {text!r}", hint) from None
 
 
 def _devices(command: Parser) -> None:
@@ -457,7 +474,7 @@ def _decision(command: Parser, *, required: bool = True) -> None:
     narrow.add_argument("--format", action="append", default=[], choices=FORMATS)
     narrow.add_argument("--precision", action="append", default=[], choices=PRECISIONS)
     narrow.add_argument(
-        "--prune", type=float, metavar="FRACTION",
+        "--prune", type=_fraction, metavar="FRACTION",
         help="remove channels until this share of the multiply-accumulates is gone (0.25)",
     )  # fmt: skip
     narrow.add_argument("--threads", type=int, metavar="N", help="CPU threads (the best number)")

@@ -118,8 +118,9 @@ def plan(arguments: Namespace) -> Output:
 
 def build(arguments: Namespace) -> Output:
     """``edgekit build``."""
-    if arguments.precision == ["int8-static"] and arguments.calibration is None:
-        raise DataError("int8-static needs calibration data", "give --calibration X.npz")
+    static = [name for name in arguments.precision if name.startswith("int8-static")]
+    if arguments.calibration is None and static and static == arguments.precision:
+        raise DataError(f"{static[0]} needs calibration data", "give --calibration X.npz")
     if not arguments.measure and (arguments.on or arguments.measure_count or arguments.accept_new):
         raise UsageError("there is a target, and nothing to do there", "give --measure too")
     if arguments.measure and not arguments.on:

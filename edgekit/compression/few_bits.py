@@ -20,7 +20,7 @@ from edgekit.compression.activations import Sample
 from edgekit.compression.differences import apart, before_softmax, difference, outputs
 from edgekit.compression.layers import Floats, Layer, layers
 from edgekit.compression.rounding import Grid
-from edgekit.domain import RoundedLayer, RoundingReport
+from edgekit.domain import NodeCost, RoundedLayer, RoundingReport
 
 GridOf = Callable[[Layer, tuple[int, ...]], Grid | None]
 """A layer and its weight's shape -> where its weights may lie; ``None``: anywhere."""
@@ -68,6 +68,31 @@ def adapted(
         sample_count=len(samples),
     )
     return (made if report.used else model), report
+
+
+def costs(
+    model: onnx.ModelProto, samples: Sequence[Sample], grid_of: GridOf
+) -> tuple[NodeCost, ...]:
+    """What each layer costs whose weights alone are rounded, each to its nearest value.
+
+    Args:
+        model: a normalised graph; it is not changed.
+        samples: without labels.
+        grid_of: where each layer's weights may lie; those that may lie anywhere are left out.
+    """
+    whole = onnx.shape_inference.infer_shapes(model)
+    found = _own(whole, layers(whole, 1))
+    names = before_softmax(whole)
+    told = outputs(whole, names, samples)
+
+    def cost(layer: Layer, grid: Grid) -> float:
+        tried = _to_nearest(whole, [layer], {layer.name: grid})
+        return difference(outputs(tried, names, samples), told)
+
+    grids = ((layer, grid_of(layer, _shape(whole, layer))) for layer in found)
+    return tuple(
+        NodeCost(layer.name, cost(layer, grid), layer.name) for layer, grid in grids if grid
+    )
 
 
 def _own(model: onnx.ModelProto, found: Sequence[Layer]) -> list[Layer]:

@@ -1,7 +1,8 @@
 """A network as int8 would compute it, in plain ONNX: what says how much it would lose.
 
-Layers read their inputs in 256 steps and their weights in 255. It stands for the formats'
-own quantizers where two networks are compared, before either is converted.
+Layers read their inputs in 256 steps (with 16 bits as they are) and their weights in 255. It
+stands for the formats' own quantizers where two networks are compared, before either is
+converted.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def simulated(
         weight = matrices.constant(model, layer.weight)
         matrix = stored(matrices.matrix(layer, weight).astype(np.float64), quantization)
         matrices.assign(made, layer.weight, matrices.weight(layer, matrix, weight.shape))
+    if quantization.wide:
+        return made
     taken = list(dict.fromkeys(layer.taken for layer in layers))
     seen = whole(
         lambda: (dict(zip(taken, row, strict=True)) for row in values(model, taken, samples))

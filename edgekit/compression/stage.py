@@ -20,7 +20,7 @@ from edgekit.sources import SourceModel, random_feeds
 from edgekit.toolchain import isolation
 from edgekit.toolchain.process import Limits
 
-_LIMITS = Limits(seconds=3600)
+LIMITS = Limits(seconds=3600)
 _SAMPLES = 100
 """More bring little, and take their time."""
 
@@ -53,7 +53,7 @@ def derived[Report: Struct](
     folder = store.make(
         cache,
         entry,
-        lambda folder: isolation.call(fill, _LIMITS, folder, source.graph, *given),
+        lambda folder: isolation.call(fill, LIMITS, folder, source.graph, *given),
     )
     made = structs.replace(
         source,

@@ -171,14 +171,31 @@ class Outcome(Enum):
     FAILED = "failed"
 
 
+class Price(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What raising some nodes by a precision adds.
+
+    Attributes:
+        size_bytes: weighed; ``None``: there was no artifact without it.
+        latency_ms: predicted, of the nodes that are known in the source's graph.
+    """
+
+    size_bytes: int | None
+    latency_ms: float
+
+
 class Attempt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One candidate that was built, or could not be."""
+    """One candidate that was built, or could not be.
+
+    Attributes:
+        price: of the nodes that were raised; ``None``: none was.
+    """
 
     recipe: Recipe
     outcome: Outcome
     reason: str
     size_bytes: int | None = None
     validation: ValidationReport | None = None
+    price: Price | None = None
 
 
 class Measured(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -252,10 +269,12 @@ class NodeCost(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         name: in the format's own graph.
         error: of the outputs: squared, as a share of their variance over the samples.
+        source: the node of the source's graph that it comes from; empty: none that is known.
     """
 
     name: str
     error: float
+    source: str = ""
 
 
 class RoundedLayer(Struct, frozen=True, forbid_unknown_fields=True):
@@ -320,8 +339,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         pruned: what the recipe's pruning took away; ``None``: it has none.
         rounded: how weights in few bits were fitted; ``None``: they were not.
         balanced: how the network was made ready for static int8; ``None``: it was not.
-        sensitivity: what each node costs in int8, the costliest first, where the recipe had
-            to be repaired.
+        sensitivity: what quantizing each node alone costs, the costliest first, where the
+            recipe had to be repaired.
         data_notes: what is odd about the calibration data.
         interface: what an application is to see, by the names of the source's tensors.
         digests: sha256 of every other file of the bundle, by its path.

@@ -74,6 +74,8 @@ def refusal(quantization: Quantization | None) -> str | None:
         return None
     if quantization.mode is Mode.DYNAMIC:
         return "Core ML takes ranges of activations that are known beforehand, or none"
+    if quantization.wide:
+        return "Core ML computes in 8-bit integers or in floats, not in 16-bit integers"
     if quantization.mode is Mode.PALETTIZED and weight_bits(quantization) not in PALETTE_BITS:
         known = ", ".join(map(str, PALETTE_BITS))
         return f"Core ML has tables for indices of {known} bits"

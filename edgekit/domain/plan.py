@@ -81,9 +81,14 @@ class Quantization(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     sparsity: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
     @property
+    def wide(self) -> bool:
+        """Whether 16-bit integers flow between nodes."""
+        return self.activations in ("int16", "uint16")
+
+    @property
     def precision(self) -> str:
         """A short name: ``float16``, ``int8-static``, ``palettized-4bit``, ``...-sparse-50``."""
-        named = f"{self.weights}-{self.mode.value}"
+        named = f"{self.weights}-{self.mode.value}{'-int16' if self.wide else ''}"
         if self.mode is Mode.FLOAT16:
             named = self.mode.value
         elif self.mode is Mode.PALETTIZED:
@@ -113,6 +118,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         pruning: what is removed before; ``None``: nothing.
         float_nodes: nodes that static quantization leaves in float, by the names that the
             format's own graph has for them.
+        eight_bit_nodes: nodes whose weights keep eight bits where the others have fewer, by
+            their names in the source's graph.
         threads: CPU threads the runtime is given.
         power_mode: the name of one of the profile's power modes; ``None``: its default.
     """
@@ -123,6 +130,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     quantization: Quantization | None = None
     pruning: Channels | None = None
     float_nodes: tuple[str, ...] = ()
+    eight_bit_nodes: tuple[str, ...] = ()
     threads: int = 1
     power_mode: str | None = None
 
@@ -137,18 +145,39 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.quantization is not None and self.quantization.mode is Mode.STATIC
 
     @property
+    def activation_bytes(self) -> int:
+        """Of an element that flows between nodes on the CPU."""
+        if self.quantization is None or not self.is_static:
+            return 4
+        return 2 if self.quantization.wide else 1
+
+    @property
     def planned(self) -> Recipe:
-        """As a plan has it: which nodes must stay in float is found out by building."""
-        return structs.replace(self, float_nodes=())
+        """As a plan has it: which nodes need more precision is found out by building."""
+        return structs.replace(self, float_nodes=(), eight_bit_nodes=())
+
+    @property
+    def raised(self) -> dict[str, tuple[str, ...]]:
+        """The nodes of a higher precision: ``in float`` or ``in 8 bits`` -> their names."""
+        kinds = {"in float": self.float_nodes, "in 8 bits": self.eight_bit_nodes}
+        return {how: names for how, names in kinds.items() if names}
+
+    @property
+    def repair(self) -> str:
+        """The same counted: ``2 nodes in 8 bits``; empty: none."""
+        counts = {how: len(names) for how, names in self.raised.items()}
+        return " and ".join(
+            f"{n} {'node' if n == 1 else 'nodes'} {how}" for how, n in counts.items()
+        )
 
     @property
     def label(self) -> str:
         """How a person names it: ``int8-static on onnxruntime (cpu, 4 threads)``."""
         coarse = self.quantization and self.quantization.granularity is Granularity.PER_TENSOR
         pruned = f"pruned-{100 * self.pruning.fraction:.3g}" if self.pruning else ""
-        kept = f"but {len(self.float_nodes)} nodes" if self.float_nodes else ""
+        repair = f"but {self.repair}" if self.repair else ""
         coarse_name = "per-tensor" if coarse else ""
-        how = " ".join(filter(None, (self.precision, pruned, coarse_name, kept)))
+        how = " ".join(filter(None, (self.precision, pruned, coarse_name, repair)))
         threads = f"{self.threads} threads" if self.threads > 1 else ""
         where = ", ".join(filter(None, (self.accelerator, threads, self.power_mode)))
         return f"{how} on {self.runtime} ({where})"

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
-from msgspec import structs
-
 from edgekit import resources
 from edgekit.domain import Format, Manifest, Outcome
 from edgekit.errors import UsageError
@@ -199,7 +197,7 @@ def _peak_bytes(manifest: Manifest) -> tuple[float, str]:
     for measured in manifest.measured:
         if measured.outcome is Outcome.CHOSEN and measured.peak_memory_bytes:
             return measured.peak_memory_bytes, "peak that was measured"
-    planned = structs.replace(manifest.recipe, float_nodes=())  # a repair keeps some in float
+    planned = manifest.recipe.planned
     for candidate in manifest.plan.candidates:
         if candidate.recipe == planned:
             return candidate.prediction.peak_memory_bytes.high, "highest peak that is expected"

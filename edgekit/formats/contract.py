@@ -71,6 +71,21 @@ def needed(calibration: Dataset | None) -> Dataset:
     return calibration
 
 
+def refuse_sparsity(job: Job) -> None:
+    """For formats that store every weight, and whose kernels multiply by every one.
+
+    Raises:
+        ToolError: the recipe asks for weights that are made zero.
+    """
+    quantization = job.recipe.quantization
+    if quantization is not None and quantization.sparsity:
+        raise ToolError(
+            f"{job.recipe.precision} cannot be made: {job.recipe.format.value} stores zeros like "
+            "any other weight and multiplies by them, so they save neither bytes nor time",
+            "whole channels can be removed: --prune",
+        )
+
+
 class FormatSpec(Struct, frozen=True, kw_only=True):
     """One format.
 
@@ -78,8 +93,9 @@ class FormatSpec(Struct, frozen=True, kw_only=True):
         make: writes the artifact into the job's folder. Raises ``ToolError`` when a tool
             fails or the artifact does not run, ``DataError`` when calibration is missing.
         host_runtime: the name of the runtime that executes it on the host.
-        sensitivity: what static quantization of each node alone costs, for a job that has
-            calibration data; ``None``: the format leaves no single node in float.
+        sensitivity: what quantizing each node alone costs, for a job that has calibration
+            data: by static quantization, in the format's own names, or by storing weights in
+            few bits, in the source's; ``None``: the format raises no single node.
         infer: runs it on the host; see ``host.infer``, by which the device's own runner does.
         modules: a device runtime's name -> the Python module that provides it.
         operators: counts the operators of an artifact, by their names in the format.

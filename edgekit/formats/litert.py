@@ -10,13 +10,22 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from edgekit import fingerprint, store
+from edgekit.compression import storing
 from edgekit.datasets import Dataset
 from edgekit.domain import Artifact, Format, NodeCost, Quantization, TensorBinding
 from edgekit.errors import ConversionFailed, ToolError, ToolMissing
 from edgekit.formats import binding, host, litert_routes
-from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job, quantized_static
+from edgekit.formats.contract import (
+    TOOL_LIMITS,
+    FormatSpec,
+    Job,
+    needed,
+    quantized_static,
+    refuse_sparsity,
+)
 from edgekit.sources import SourceModel
 from edgekit.toolchain import isolation
 
@@ -41,6 +50,7 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True):
 
 def make(job: Job) -> Artifact:
     """Make a ``.tflite`` by the recipe; see ``FormatSpec.make``."""
+    refuse_sparsity(job)
     folder = _converted(job)
     float_path = folder / _FLOAT
     converted = msgspec.json.decode((folder / _CONVERTED).read_bytes(), type=Converted)
@@ -58,7 +68,7 @@ def make(job: Job) -> Artifact:
             quantization,
             converted.inputs,
             job.calibration,
-            job.recipe.float_nodes,
+            _raised(job, float_path),
             job.cache,
         )
     return Artifact(
@@ -72,29 +82,57 @@ def make(job: Job) -> Artifact:
     )
 
 
+def _raised(job: Job, converted: Path) -> tuple[str, ...]:
+    """The operators that a recipe gives a higher precision."""
+    names = job.recipe.eight_bit_nodes
+    if not names:
+        return job.recipe.float_nodes
+    return isolation.call(_operators_of, TOOL_LIMITS, names, job.source.graph, converted)
+
+
+def _operators_of(names: tuple[str, ...], graph: Path, converted: Path) -> tuple[str, ...]:
+    """What runs in a process of its own."""
+    from edgekit.formats.litert_matching import operators_of
+
+    return operators_of(names, graph, converted)
+
+
 def _quantize(
     source: Path,
     destination: Path,
     quantization: Quantization,
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset | None,
-    float_nodes: tuple[str, ...],
+    raised: tuple[str, ...],
     cache: Path | None,
 ) -> host.Described:
     """What runs in a process of its own; only there are the tools imported."""
     from edgekit.formats.litert_quantizer import quantize
 
-    quantize(source, destination, quantization, inputs, calibration, float_nodes, cache)
+    quantize(source, destination, quantization, inputs, calibration, raised, cache)
     return host.Session(destination, RUNTIME).described
 
 
 def sensitivity(job: Job) -> tuple[NodeCost, ...]:
-    """What each node costs in int8; see ``FormatSpec.sensitivity``."""
+    """What each node costs; see ``FormatSpec.sensitivity``."""
+    wanted = job.recipe.quantization
+    if storing.rounds(wanted):
+        samples = needed(job.calibration)
+        return storing.sensitivity(job.source, Format.LITERT, wanted, samples)
     folder = _converted(job)
     converted = msgspec.json.decode((folder / _CONVERTED).read_bytes(), type=Converted)
     quantization, calibration = quantized_static(job)
     given = (folder / _FLOAT, quantization, converted.inputs, calibration, job.cache)
-    return isolation.call(_sensitivity, TOOL_LIMITS, *given)
+    costs = isolation.call(_sensitivity, TOOL_LIMITS, *given)
+    known = isolation.call(_nodes_of, TOOL_LIMITS, folder / _FLOAT, job.source.graph)
+    return tuple(structs.replace(cost, source=known.get(cost.name, "")) for cost in costs)
+
+
+def _nodes_of(converted: Path, graph: Path) -> dict[str, str]:
+    """What runs in a process of its own."""
+    from edgekit.formats.litert_matching import nodes_of
+
+    return nodes_of(converted, graph)
 
 
 def _sensitivity(

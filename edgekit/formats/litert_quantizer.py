@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from edgekit.compression import ranges
@@ -33,6 +33,9 @@ Array = NDArray[Any]
 
 _BITS = {"int4": 4, "int8": 8, "float16": 16}
 _SIGNATURE, _MAGIC = "serving_default", b"TFL3"
+_EVERYWHERE, _ALL = "", ".*"
+"""Both match every operator: the tool keeps one setting for each expression, the later counts."""
+
 _JUDGING = 64
 """Samples by which ranges are chosen."""
 
@@ -43,7 +46,7 @@ def quantize(
     quantization: Quantization,
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset | None,
-    float_nodes: Collection[str] = (),
+    raised: Collection[str] = (),
     cache: Path | None = None,
 ) -> None:
     """Write a quantized copy of ``source``.
@@ -52,11 +55,12 @@ def quantize(
         source: the float ``.tflite``.
         destination: where the quantized one goes.
         quantization: ``float16`` casts weights, ``dynamic`` and ``weight-only`` store them
-            in int8 or int4, ``static`` computes in int8 from calibrated ranges.
+            in int8 or int4 (depthwise ones in int8), ``static`` computes in int8 (with
+            activations in int16, where they are wide) from calibrated ranges.
         inputs: how calibration samples become the artifact's inputs.
         calibration: samples, for ``static`` only; their ranges are taken whole or narrowed,
             whichever leaves the outputs nearer to the float model's.
-        float_nodes: what ``static`` leaves in float; see ``nodes``.
+        raised: what ``static`` leaves in float, and others store in int8; see ``nodes``.
         cache: where the ranges are kept for another time.
 
     Raises:
@@ -64,12 +68,12 @@ def quantize(
     """
     signature, model = modern(source)
     if quantization.mode is not Mode.STATIC:
-        destination.write_bytes(_quantized(_quantizer(model, quantization), model))
+        destination.write_bytes(_quantized(_quantizer(model, quantization, raised), model))
         return
     feeds = Feeds(signature, inputs, needed(calibration))
     reach = _reach(model, feeds, cache)
     tried = [
-        _quantized(_quantizer(model, quantization, float_nodes), model, found)
+        _quantized(_quantizer(model, quantization, raised), model, found)
         for found in (reach.whole, reach.narrowed)
     ]
     destination.write_bytes(_nearest(tried, model, feeds))
@@ -128,16 +132,22 @@ def nodes(model: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(scopes))
 
 
-def _quantizer(model: bytes, quantization: Quantization, float_nodes: Collection[str] = ()) -> Any:
+def _quantizer(model: bytes, quantization: Quantization, raised: Collection[str] = ()) -> Any:
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.quantizer import Quantizer
 
     quantizer = Quantizer(model)
-    _CONFIGURE[quantization.mode](quantizer, quantization)
-    for name in float_nodes:
-        quantizer.update_quantization_recipe(
-            f"^{re.escape(name)};$", "*", algorithm_key=AlgorithmName.NO_QUANTIZE
-        )
+    configure, eight = _CONFIGURE[quantization.mode], structs.replace(quantization, weights="int8")
+    if quantization.weights == "int4":
+        # What the tool has no four bits for it would leave in float, where eight do.
+        configure(quantizer, eight, _EVERYWHERE)
+    configure(quantizer, quantization, _ALL)
+    for name in raised:
+        only = f"^{re.escape(name)};$"
+        if quantization.mode is Mode.STATIC:
+            quantizer.update_quantization_recipe(only, "*", algorithm_key=AlgorithmName.NO_QUANTIZE)
+        else:
+            configure(quantizer, eight, only)
     return quantizer
 
 
@@ -184,33 +194,33 @@ def _granularity(quantization: Quantization) -> Any:
     return QuantGranularity.TENSORWISE if per_tensor else QuantGranularity.CHANNELWISE
 
 
-def _static(quantizer: Any, quantization: Quantization) -> None:
+def _static(quantizer: Any, quantization: Quantization, where: str) -> None:
     quantizer.add_static_config(
-        ".*",
+        where,
         "*",
-        activation_num_bits=8,
+        activation_num_bits=16 if quantization.wide else 8,
         weight_num_bits=_BITS[quantization.weights],
         weight_granularity=_granularity(quantization),
     )
 
 
-def _dynamic(quantizer: Any, quantization: Quantization) -> None:
+def _dynamic(quantizer: Any, quantization: Quantization, where: str) -> None:
     quantizer.add_dynamic_config(
-        ".*", "*", num_bits=_BITS[quantization.weights], granularity=_granularity(quantization)
+        where, "*", num_bits=_BITS[quantization.weights], granularity=_granularity(quantization)
     )
 
 
-def _weight_only(quantizer: Any, quantization: Quantization) -> None:
+def _weight_only(quantizer: Any, quantization: Quantization, where: str) -> None:
     quantizer.add_weight_only_config(
-        ".*", "*", num_bits=_BITS[quantization.weights], granularity=_granularity(quantization)
+        where, "*", num_bits=_BITS[quantization.weights], granularity=_granularity(quantization)
     )
 
 
-def _float16(quantizer: Any, quantization: Quantization) -> None:
+def _float16(quantizer: Any, quantization: Quantization, where: str) -> None:
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
     quantizer.add_weight_only_config(
-        ".*",
+        where,
         "*",
         num_bits=_BITS[quantization.weights],
         algorithm_key=AlgorithmName.FLOAT_CASTING,

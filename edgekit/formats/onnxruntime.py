@@ -12,7 +12,7 @@ from edgekit.datasets import Dataset
 from edgekit.domain import Artifact, Format, NodeCost, Quantization
 from edgekit.errors import ToolError
 from edgekit.formats import binding, host
-from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job, quantized_static
+from edgekit.formats.contract import TOOL_LIMITS, FormatSpec, Job, quantized_static, refuse_sparsity
 from edgekit.sources import random_feeds
 from edgekit.sources.difference import relative_error
 from edgekit.toolchain import isolation
@@ -24,6 +24,7 @@ _AGREES = 1e-3
 
 def make(job: Job) -> Artifact:
     """Make an ``.onnx`` by the recipe; see ``FormatSpec.make``."""
+    refuse_sparsity(job)
     path = job.folder / _FILE
     quantization = job.recipe.quantization
     if quantization is None:

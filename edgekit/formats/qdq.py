@@ -25,7 +25,12 @@ from edgekit.datasets import Dataset
 from edgekit.domain import Granularity, NodeCost, Quantization
 from edgekit.formats.contract import needed
 
-_TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+_TYPES = {
+    "int8": QuantType.QInt8,
+    "uint8": QuantType.QUInt8,
+    "int16": QuantType.QInt16,
+    "uint16": QuantType.QUInt16,
+}
 _JUDGING = 64
 """Samples by which ranges are chosen."""
 
@@ -94,7 +99,7 @@ def sensitivity(
         _insert(source, tried, quantization, whole, float_nodes=others)
         return difference(outputs(onnx.load(tried), outs, samples), told)
 
-    return tuple(NodeCost(name, cost(name)) for name in names)
+    return tuple(NodeCost(name, cost(name), name) for name in names)
 
 
 def _reach(

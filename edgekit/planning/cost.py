@@ -8,7 +8,9 @@ Patterson: "Roofline", CACM 52(4), 2009): nobody has measured those here.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Collection
+
+from msgspec import Struct, structs
 
 from edgekit.domain import (
     CPU,
@@ -116,6 +118,30 @@ def node_costs(
     return tuple(_cpu_ns(node, speed, total) / 1e6 for node in summary.nodes)
 
 
+def raising_ms(
+    summary: ModelSummary,
+    profile: DeviceProfile,
+    recipe: Recipe,
+    nodes: Collection[str],
+    calibration: Calibration | None = None,
+) -> float:
+    """What it adds that some nodes are computed with one precision more.
+
+    Args:
+        summary: the network.
+        profile: the device.
+        recipe: of the other nodes; static int8 is raised to float, four bits to eight.
+        nodes: the raised ones, by their names in the summary.
+        calibration: of this very device.
+    """
+    eight = recipe.quantization and structs.replace(recipe.quantization, weights="int8")
+    higher = structs.replace(recipe, quantization=None if recipe.is_static else eight)
+    before = node_costs(summary, profile, recipe, calibration)
+    after = node_costs(summary, profile, higher, calibration)
+    moved = zip(summary.nodes, before, after, strict=True)
+    return sum(higher_ms - ms for node, ms, higher_ms in moved if node.name in nodes)
+
+
 def machine_of(profile: DeviceProfile, recipe: Recipe) -> Machine:
     """What the recipe's accelerator reaches at most in its precision and power mode."""
     (found,) = [a for a in profile.accelerators if a.name == recipe.accelerator]
@@ -216,7 +242,7 @@ def _memory(
 ) -> Range:
     """The runtime, the weights as it keeps them, and the arena of live activations."""
     use, measured = rates.memory(calibration, recipe)
-    arena = summary.activation_peak_bytes * (0.25 if recipe.is_static else 1.0)
+    arena = summary.activation_peak_bytes * recipe.activation_bytes / 4
     base = use.base_bytes
     if profile.family in _OWN_PROCESS:
         base -= rates.process_bytes(calibration)
@@ -263,5 +289,5 @@ def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
 
 
 def _node_bytes(node: NodeSummary, recipe: Recipe) -> float:
-    activations = (node.input_elements + node.output_elements) * (1 if recipe.is_static else 4)
+    activations = (node.input_elements + node.output_elements) * recipe.activation_bytes
     return activations + _weight_bytes(node, recipe)

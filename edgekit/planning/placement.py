@@ -90,7 +90,7 @@ def fallback(
     on_cpu = structs.replace(recipe, accelerator=CPU)
     here = cost.node_costs(summary, profile, on_cpu, calibration)
     moved = zip(placement.taken, here, there, strict=True)
-    transferred = placement.boundary_elements * (1.0 if recipe.is_static else 4.0)
+    transferred = placement.boundary_elements * float(recipe.activation_bytes)
     calls = max(0, placement.partitions - 1) * CALL_MS
     return Fallback(
         compute_ms=sum(cpu - accelerated for taken, cpu, accelerated in moved if not taken),

@@ -41,6 +41,8 @@ def variant(profile: DeviceProfile, recipe: Recipe) -> tuple[str, ...]:
     quantization = recipe.quantization
     if quantization is None:
         return ()
+    if quantization.wide:
+        return (f"16-bit activations, which {recipe.runtime} has no fast kernels for",)
     if quantization.symmetric_activations:
         return (f"symmetric int8: {recipe.accelerator} takes no zero points",)
     if recipe.accelerator != CPU:

@@ -51,6 +51,7 @@ _ACCURACY = (
     "float32",
     "float16",
     "int8-weight-only",
+    "int8-static-int16",
     "int8-dynamic",
     "int8-static",
     "palettized-6bit",
@@ -200,7 +201,10 @@ def cpu_variants(format_: Format, profile: DeviceProfile) -> Iterator[Quantizati
     yield dynamic
     yield Quantization(mode=Mode.WEIGHT_ONLY, weights="int8", activations="float32")
     yield structs.replace(static, granularity=Granularity.PER_TENSOR)
+    if format_ is Format.ONNXRUNTIME:
+        yield structs.replace(static, activations="uint16", reduced_range=False)
     if format_ is Format.LITERT:
+        yield structs.replace(static, activations="int16", symmetric_activations=True)
         yield Quantization(mode=Mode.WEIGHT_ONLY, weights="int4", activations="float32")
         yield structs.replace(dynamic, weights="int4")
 

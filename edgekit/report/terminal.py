@@ -280,16 +280,18 @@ def compressed(manifest: Manifest) -> Iterator[tuple[str, str]]:
             f"{' and '.join(did)}: {balanced.error:.2g} of the outputs' variance lost in int8, "
             f"{balanced.error_before:.2g} without",
         )
-    if kept := manifest.recipe.float_nodes:
-        yield "in float", ", ".join(kept)
+    for how, names in manifest.recipe.raised.items():
+        yield how, ", ".join(names)
 
 
 def sensitivity(manifest: Manifest) -> RenderableType:
-    """What nodes cost in int8, the costliest first."""
-    table = new_table("node", "alone in int8: of the outputs' variance lost", "")
+    """What nodes cost that alone are quantized, the costliest first."""
+    bits = manifest.recipe.quantization.weights if manifest.recipe.quantization else ""
+    table = new_table("node", f"alone in {bits}: of the outputs' variance lost", "")
+    raised = {name: how for how, names in manifest.recipe.raised.items() for name in names}
     for cost in manifest.sensitivity[:HEAVIEST]:
-        kept = "in float" if cost.name in manifest.recipe.float_nodes else ""
-        table.add_row(cost.name, f"{cost.error:.2g}" if cost.error < 1 else "all", kept)
+        lost = f"{cost.error:.2g}" if cost.error < 1 else "all"
+        table.add_row(cost.name, lost, raised.get(cost.name, ""))
     return table
 
 

@@ -87,6 +87,12 @@ def test_a_gate_that_cannot_be_met(edgekit: Edgekit, tmp_path: Path) -> None:
     assert "0.0145" in error["message"]
 
 
+def test_zeros_in_a_pattern(edgekit: Edgekit, tmp_path: Path) -> None:
+    error = refused(edgekit, tmp_path, *build(DIGITS_MODEL, *DATA, "--prune", "2:4"))
+    assert "neither bytes nor time" in error["message"]
+    assert "--prune 0.25" in error["hint"]
+
+
 def test_static_int8_without_calibration(edgekit: Edgekit, tmp_path: Path) -> None:
     words = build(DIGITS_MODEL, "--precision", "int8-static")
     error = refused(edgekit, tmp_path, *words)

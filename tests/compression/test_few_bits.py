@@ -111,3 +111,18 @@ def test_two_samples_are_enough_to_try() -> None:
     assert report.sample_count == 2
     _, report = few_bits.adapted(made(), samples(1), four_bits)
     assert report.sample_count == 1
+
+
+def test_a_layer_that_one_weight_makes_coarse_costs_most() -> None:
+    """Its largest weight decides the scale of a channel; what may lie anywhere costs nothing."""
+    model = made()
+    third = layers.layers(model, 1)[2]
+    weight = layers.constant(model, third.weight).copy()
+    weight[:, 0, 0, 0] = 20 * np.abs(weight).max()
+    layers.assign(model, third.weight, weight)
+    costs = few_bits.costs(
+        model, samples(20), lambda layer, _: None if layer.depthwise else Levels(4)
+    )
+    assert len(costs) == 5
+    assert max(costs, key=lambda cost: cost.error).name == third.name
+    assert all(cost.error > 0 for cost in costs)

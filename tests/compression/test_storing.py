@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgekit import datasets, pipeline, profiles, sources
 from edgekit.compression import storing
@@ -104,3 +105,15 @@ def test_what_is_kept_is_found_again(tmp_path: Path) -> None:
     ((computed,),) = values(onnx.load(first.graph), names, [sources.random_feeds(source.inputs)])
     with np.load(first.probe) as probe:
         assert np.allclose(probe["arr_0"], computed)
+
+
+def test_what_keeps_more_bits_is_fitted_and_not_rounded(tmp_path: Path) -> None:
+    source = sources.load(DIGITS_MODEL, tmp_path)
+    calibration = datasets.load(CALIBRATION, source.inputs)
+    stored, report = storing.rounded(source, Format.LITERT, INT4, calibration, tmp_path, ("conv2",))
+    assert [layer.name for layer in report.layers] == ["conv1", "dense"]
+    values_of = {
+        tensor.name: len(np.unique(numpy_helper.to_array(tensor)[0]))
+        for tensor in onnx.load(stored.graph).graph.initializer
+    }
+    assert values_of["conv1"] <= 15 < values_of["conv2"]

@@ -24,12 +24,19 @@ VARIANTS: dict[str, Quantization | None] = {
     "float32": None,
     "float16": Quantization(mode=Mode.FLOAT16, weights="float16", activations="float32"),
     "int8-static": STATIC,
+    "int8-static-int16": Quantization(
+        mode=Mode.STATIC, weights="int8", activations="int16", symmetric_activations=True
+    ),
     "int8-dynamic": Quantization(mode=Mode.DYNAMIC, weights="int8", activations="float32"),
     "int8-weight-only": Quantization(mode=Mode.WEIGHT_ONLY, weights="int8", activations="float32"),
 }
-COSINE = {"float32": 1 - 1e-9, "float16": 1 - 1e-5}
+COSINE = {"float32": 1 - 1e-9, "float16": 1 - 1e-5, "int8-static-int16": 0.9999}
 QUANTIZED_COSINE = 0.995
-SHARE = {"float16": 0.6, "int8-static": 0.4, "int8-dynamic": 0.45, "int8-weight-only": 0.4}
+SHARE = {
+    **dict.fromkeys(("int8-static", "int8-weight-only"), 0.4),
+    **dict.fromkeys(("int8-dynamic", "int8-static-int16"), 0.45),
+    "float16": 0.6,
+}
 """The most that an artifact may take of the float one's bytes."""
 
 
@@ -40,6 +47,9 @@ class FormatContract:
 
     refuses: frozenset[str] = frozenset()
     """Precisions that the format has no form for."""
+
+    skips_zeros = False
+    """Weights that are zero need not be stored."""
 
     shares: Mapping[str, float] = SHARE
 
@@ -140,6 +150,19 @@ class FormatContract:
             max_drop=0.02,
         )
         assert report.passed, report
+
+    def test_zeros_that_save_nothing_are_refused(
+        self, spec: FormatSpec, source: SourceModel, cache: Path, tmp_path: Path
+    ) -> None:
+        """Rather than made without them, or with them for nothing."""
+        for precision in ("float16", "int8-weight-only"):
+            sparse = structs.replace(VARIANTS[precision], sparsity=0.5)
+            job = self.job(source, tmp_path, cache, quantization=sparse)
+            if self.skips_zeros:
+                assert spec.make(job).size_bytes
+                continue
+            with pytest.raises(ToolError, match=f"{precision}-sparse-50 .* neither bytes nor time"):
+                spec.make(job)
 
     def test_static_needs_calibration(
         self, spec: FormatSpec, source: SourceModel, cache: Path, tmp_path: Path

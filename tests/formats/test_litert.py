@@ -16,6 +16,7 @@ from edgekit.domain import Format, Mode, Quantization, Recipe
 from edgekit.formats import FORMATS, Job, binding, host, litert
 from edgekit.formats.contract import TOOL_LIMITS
 from edgekit.toolchain import isolation
+from tests.compression.networks import Net, depthwise
 from tests.formats.contract import VARIANTS, FormatContract
 
 
@@ -42,6 +43,23 @@ class TestLiteRT(FormatContract):
             max_drop=0.02,
         )
         assert report.passed, report
+
+    def test_what_has_no_four_bits_takes_eight(self, tmp_path: Path) -> None:
+        """Depthwise filters: LiteRT's own tool would leave them in float."""
+        net = Net(1, 3, 8, 8)
+        onnx.save(net.model(depthwise(net)), tmp_path / "net.onnx")
+        source = sources.load(tmp_path / "net.onnx", tmp_path)
+        how = Quantization(mode=Mode.DYNAMIC, weights="int4", activations="float32")
+        FORMATS[self.format].make(self.job(source, tmp_path, tmp_path, quantization=how))
+        made = schema.ModelT.InitFromPackedBuf((tmp_path / "model.tflite").read_bytes(), 0)
+        kinds = {
+            code.builtinCode: made.subgraphs[0].tensors[operator.inputs[1]].type
+            for operator in made.subgraphs[0].operators
+            for code in [made.operatorCodes[operator.opcodeIndex]]
+            if len(operator.inputs) == 3
+        }
+        assert kinds[schema.BuiltinOperator.DEPTHWISE_CONV_2D] == schema.TensorType.INT8
+        assert kinds[schema.BuiltinOperator.CONV_2D] == schema.TensorType.INT4
 
     def test_a_file_of_before_signatures_is_quantized(
         self,

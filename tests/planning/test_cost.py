@@ -274,3 +274,19 @@ def test_more_work_never_takes_less(summary, profile, factor):
             small, large = (cost.predict(s, profile, recipe) for s in (summary, more))
             assert large.latency_ms.mid >= small.latency_ms.mid
             assert large.size_bytes.mid >= small.size_bytes.mid
+
+
+@pytest.mark.parametrize(
+    ("quantization", "higher"),
+    [(STATIC, None), (structs.replace(WEIGHT_ONLY, weights="int4"), WEIGHT_ONLY)],
+)
+def test_raising_nodes_costs_what_they_take_more(quantization, higher):
+    """All of them: the difference between two precisions; none: nothing."""
+    names = ("first", "second")
+    nodes = [structs.replace(op("Conv", 2_000_000, 14_000, taps=9), name=name) for name in names]
+    summary, recipe = network(*nodes), of(quantization)
+    one, both = (cost.raising_ms(summary, PI, recipe, kept) for kept in (names[:1], names))
+    before, after = (sum(cost.node_costs(summary, PI, each)) for each in (recipe, of(higher)))
+    assert both == pytest.approx(after - before)
+    assert one == pytest.approx(both / 2)
+    assert cost.raising_ms(summary, PI, recipe, ("another",)) == 0

@@ -71,6 +71,7 @@ def quantizations(made, mode, format_, accelerator=CPU):
         and (recipe.quantization.mode, recipe.format) == (mode, format_)
         and recipe.accelerator == accelerator
         and recipe.quantization.granularity is Granularity.PER_CHANNEL
+        and not recipe.quantization.wide
     ]
 
 
@@ -274,8 +275,20 @@ def test_without_calibration_nothing_static_is_built():
     made = planned("raspberry-pi-5", choice=Choice(calibration=False))
     assert not any("int8-static" in label for label in labels(made))
     rejected = [reason for label, reason in reasons(made).items() if "int8-static" in label]
-    assert len(rejected) == 4, "per channel and per tensor, in both formats"
+    assert len(rejected) == 6, "per channel, per tensor and with wide activations, twice"
     assert all("--calibration" in reason for reason in rejected)
+
+
+def test_wide_activations_do_not_pay_but_are_made_when_asked_for():
+    """No runtime has fast kernels for them on a CPU: slower than float, as small as int8."""
+    told = reasons(planned("raspberry-pi-5"))
+    for runtime in ("litert", "onnxruntime"):
+        reason = told[f"int8-static-int16 on {runtime} (cpu)"]
+        assert reason.startswith("does not pay")
+        assert "float32 on litert" in reason
+    asked = planned("raspberry-pi-5", choice=Choice(precisions=("int8-static-int16",)))
+    assert {c.recipe.runtime for c in asked.candidates} == {"litert", "onnxruntime"}
+    assert {c.recipe.quantization.wide for c in asked.candidates} == {True}
 
 
 def test_a_quantized_model_is_not_quantized_again():

@@ -59,6 +59,19 @@ def test_dynamic_int8_of_onnxruntime_is_for_products_only():
     assert found["matmul"].ns["macs"] < float_["matmul"].ns["macs"]
 
 
+def test_without_kernels_wide_activations_cost_a_multiple_of_float():
+    wide = Quantization(mode=Mode.STATIC, weights="int8", activations="int16")
+    recipe = structs.replace(FLOAT, quantization=wide)
+    pi = shipped("raspberry-pi-5")
+    slow, float_ = (rates.scaled(pi, each).kernels["conv"].ns for each in (recipe, FLOAT))
+    assert slow["macs"] == pytest.approx(75 * float_["macs"])
+    calibration = rates._reference()[0]
+    assert rates.measured(calibration, recipe).kernels["conv"].ns["macs"] == pytest.approx(
+        75 * own().rates["float32"].kernels["conv"].ns["macs"]
+    )
+    assert rates.memory(calibration, recipe)[0] == own().memory["int8-static"]
+
+
 def test_narrow_vectors_have_small_blocks():
     narrow = changed(extensions=())
     then = own().rates["float32"].kernels["conv"].output_tile
