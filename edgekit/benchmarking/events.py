@@ -217,11 +217,14 @@ class Environment(_Event, tag="environment", frozen=True, kw_only=True):
 
     Attributes:
         background_cores: how many cores others kept busy meanwhile, on average.
+        device_lock: what kept others from measuring meanwhile; ``None``: nothing but the working
+            folder's own lock.
     """
 
     before: State
     after: State
     background_cores: float | None = None
+    device_lock: Text | None = None
     clock: Text | None = None
     clock_resolution_s: float | None = None
     clock_source: Text | None = None

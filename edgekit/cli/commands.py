@@ -202,7 +202,7 @@ def bench(arguments: Namespace) -> Output:
             result = work(arguments.bundle, on, on_stage=on_stage)
         document = benchmarking.as_json(result) | saved(result, arguments.output)
         return document, partial(measurements.measured, document)
-    rows = fleets.each(arguments, work, benchmarking.as_json)
+    rows = fleets.each(arguments, work, benchmarking.as_json, in_turns=True)
     if arguments.output:
         rows = fleets.saved(rows, arguments.output, saved)
     return fleets.output(rows, fleet_tables.measured)

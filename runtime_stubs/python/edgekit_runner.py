@@ -62,6 +62,8 @@ COUNTED = 1000
 CALM = 1.06
 DUEL_WINDOW_S = 0.012  # a shared host changes its speed within hundredths of a second
 MOST_WINDOWS = 5000
+# One name for all users of a device; nothing is ever written into it, and no link followed.
+DEVICE_LOCK = "/tmp/edgekit.lock"  # noqa: S108
 LOCK_POLL_S = 0.1
 SILENCE_S = 10.0  # after signs of life every second
 ABANDONED = 75  # sysexits.h calls it EX_TEMPFAIL
@@ -1060,7 +1062,7 @@ def sweep(emit: Events, arguments: argparse.Namespace) -> None:
     windows: Dict[str, list[Window]] = {name: [] for name in models}
     failed: Dict[str, str] = {}
     started = time.monotonic()
-    with locked(arguments.lock, arguments.lock_wait):
+    with locked(emit, arguments.lock, arguments.lock_wait):
         for number in range(arguments.rounds * VISITS_A_ROUND):
             usual_ns = undisturbed(windows)
             for name in models:
@@ -1185,7 +1187,7 @@ def supervise(emit: Events, arguments: argparse.Namespace, parts: Parts) -> None
     """A whole bench, whatever runs its parts."""
     end_when_stdin_closes(parts.kill)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with locked(arguments.lock, arguments.lock_wait):
+    with locked(emit, arguments.lock, arguments.lock_wait) as device_lock:
         check_what_counts(arguments.bundle)
         for said in parts.prepare():
             emit(said)
@@ -1197,8 +1199,8 @@ def supervise(emit: Events, arguments: argparse.Namespace, parts: Parts) -> None
         for part in parts.last:
             emit({"event": "phase", "name": f"the {part} pass"})
             emit(parts.run(part))
-    seen = {"before": before, "after": after, "background_cores": others, **clocks()}
-    emit({"event": "environment", **seen})
+    seen = {"background_cores": others, "device_lock": device_lock}
+    emit({"event": "environment", "before": before, "after": after, **seen, **clocks()})
     emit({"event": "done"})
 
 
@@ -1226,7 +1228,7 @@ def duel(emit: Events, arguments: argparse.Namespace) -> None:
 
     end_when_stdin_closes(kill)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with locked(arguments.lock, arguments.lock_wait):
+    with locked(emit, arguments.lock, arguments.lock_wait) as device_lock:
         for which, parts in enumerate(both):
             emit({"event": "turn", "of": which})
             check_what_counts(arguments.bundle[which])
@@ -1239,8 +1241,8 @@ def duel(emit: Events, arguments: argparse.Namespace) -> None:
                 emit({"event": "turn", "of": which})
                 emit(told[which])
         after, others = state(), usage.by_others()
-    seen = {"before": before, "after": after, "background_cores": others, **clocks()}
-    emit({"event": "environment", **seen})
+    seen = {"background_cores": others, "device_lock": device_lock}
+    emit({"event": "environment", "before": before, "after": after, **seen, **clocks()})
     emit({"event": "done"})
 
 
@@ -1303,25 +1305,53 @@ def check_golden(event: Event) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path | None, wait_s: float) -> Iterator[None]:
-    """Hold the device's lock; it falls with the process, however that ends."""
+def locked(emit: Events, path: Path | None, wait_s: float) -> Iterator[str | None]:
+    """Hold a working folder's lock and the device's, which others have from other folders.
+
+    Yields the device's; None: there is none to be had here, which is said. Both fall with the
+    process, however that ends.
+    """
     if path is None:
-        yield
+        yield None
         return
-    try:
-        file = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise Failure("device", f"cannot open the lock {path}: {error.strerror}") from error
-    try:
-        deadline = time.monotonic() + wait_s
-        while not try_lock(file):
-            if time.monotonic() >= deadline:
-                hint = "wait for it to end: two at once would both measure wrong"
-                raise Failure("busy", f"another benchmark holds {path}", hint)
-            time.sleep(LOCK_POLL_S)
-        yield
-    finally:
-        os.close(file)
+    deadline = time.monotonic() + wait_s
+    with contextlib.ExitStack() as held:
+        try:
+            hold(held, os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), deadline)
+        except OSError as error:
+            raise Failure("device", f"cannot open the lock {path}: {error.strerror}") from error
+        device: str | None = os.environ.get("EDGEKIT_DEVICE_LOCK", DEVICE_LOCK)
+        try:
+            hold(held, open_to_all(str(device)), deadline)
+        except OSError as error:
+            why = f"others here are not kept from measuring, too: {device}: {error.strerror}"
+            emit({"event": "phase", "name": why})
+            device = None
+        yield device
+
+
+def open_to_all(path: str) -> int:
+    """Open a lock that every user of this device can hold: reading is all that it takes.
+
+    Creating is tried only where there is none: Linux refuses that of another's file in a
+    folder such as /tmp (docs.kernel.org/admin-guide/sysctl/fs.html, ``protected_regular``).
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    file = os.open(path, flags | os.O_CREAT)
+    os.fchmod(file, 0o444)
+    return file
+
+
+def hold(held: contextlib.ExitStack, file: int, deadline: float) -> None:
+    """Lock an open file, which stays so as long as the context does."""
+    held.callback(os.close, file)
+    while not try_lock(file):
+        if time.monotonic() >= deadline:
+            hint = "wait for it to end: two at once would both measure wrong"
+            raise Failure("busy", "another benchmark or installation runs on this device", hint)
+        time.sleep(LOCK_POLL_S)
 
 
 def try_lock(file: int) -> bool:
