@@ -24,6 +24,7 @@ Took = Annotated[int, Meta(ge=1, le=10**15)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 MAX_OPERATIONS = 2000
 MAX_WINDOWS = 10_000
+MAX_TRTEXEC_PROCESSES = 100
 
 Text = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 """Without control characters: it ends up on terminals and in reports."""
@@ -159,6 +160,20 @@ class Profile(_Event, tag="profile", frozen=True, kw_only=True):
     operations: Annotated[tuple[OperationTime, ...], Meta(max_length=MAX_OPERATIONS)] = ()
 
 
+class Trtexec(_Event, tag="trtexec", frozen=True, kw_only=True):
+    """NVIDIA's own tool has measured; where it could not it tells why, and nothing else."""
+
+    why: Text = ""
+    version: Text = ""
+    built_s: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    log: Text = ""
+    max_error: Annotated[float, Meta(ge=0)] = 0.0
+    processes_ns: Annotated[
+        tuple[Annotated[tuple[Took, ...], Meta(min_length=1, max_length=MAX_SAMPLES)], ...],
+        Meta(max_length=MAX_TRTEXEC_PROCESSES),
+    ] = ()
+
+
 class Swept(_Event, tag="swept", frozen=True, kw_only=True):
     """One of many models was timed; ``windows_ns`` holds the median of each of its windows.
 
@@ -242,7 +257,7 @@ class Error(_Event, tag="error", frozen=True, kw_only=True):
     hint: str = ""
 
 
-Measured = Memory | Energy | Profile | Sustained | Placement | Environment
+Measured = Memory | Energy | Profile | Trtexec | Sustained | Placement | Environment
 """What is told once, after the golden vectors."""
 
 Event = Phase | Device | Golden | Process | Turn | Measured | Swept | Done | Error

@@ -307,6 +307,10 @@ def _bench(command: Parser) -> None:
         "--profile", action="store_true", help="what each operation takes (ONNX Runtime)"
     )
     how.add_argument(
+        "--trtexec", action="store_true",
+        help="on a Jetson: build an engine and time it by NVIDIA's own tool, too (ONNX)",
+    )  # fmt: skip
+    how.add_argument(
         "--no-energy", action="store_true", help="spare the 20 s that a power sensor is read for"
     )
     apple = command.add_argument_group("Core ML, on a Mac with Xcode")

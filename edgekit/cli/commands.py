@@ -222,6 +222,7 @@ def measuring(arguments: Namespace) -> Callable[..., BenchmarkResult]:
         attached=arguments.attached,
         energy=not arguments.no_energy,
         profile=arguments.profile,
+        trtexec=arguments.trtexec,
         sustained_s=None if arguments.sustained is None else 60 * arguments.sustained,
         deadline_s=arguments.deadline,
     )

@@ -7,8 +7,6 @@ it is a folder laid out as the kernel lays it out. The arithmetic behind is the 
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,19 +14,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
-from edgekit import resources
-
-
-@pytest.fixture(scope="module")
-def runner() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("runner_under_test", resources.runner())
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
