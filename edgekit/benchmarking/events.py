@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from edgekit.devices.android import THERMAL_STATUS
 from edgekit.devices.output import clean
 from edgekit.errors import RunnerFailed
 
@@ -189,12 +190,18 @@ class Swept(_Event, tag="swept", frozen=True, kw_only=True):
 
 
 class Heat(Struct, frozen=True, kw_only=True):
-    """What changes while a device runs hot; ``None``: it does not tell."""
+    """What changes while a device runs hot; ``None``: it does not tell.
+
+    Attributes:
+        throttle_bits: a Raspberry Pi's; ``thermal_status``: Android's, by its number.
+    """
 
     frequency_khz: float | None = None
     frequency_cap_khz: float | None = None
     temperature_celsius: float | None = None
     throttle_bits: Text | None = None
+    thermal_status: Annotated[int, Meta(ge=0, lt=len(THERMAL_STATUS))] | None = None
+    battery_celsius: float | None = None
 
 
 class State(Heat, frozen=True, kw_only=True):

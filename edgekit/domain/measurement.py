@@ -145,6 +145,8 @@ class Heat(Struct, frozen=True, kw_only=True):
     frequency_cap_khz: float | None = None
     temperature_celsius: float | None = None
     throttle_bits: str | None = None
+    thermal_status: int | None = None
+    battery_celsius: float | None = None
 
 
 class SustainedWindow(Heat, frozen=True, forbid_unknown_fields=True, kw_only=True):

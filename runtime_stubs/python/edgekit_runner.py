@@ -1807,7 +1807,30 @@ def heat() -> Event:
         "frequency_cap_khz": highest(numbers(f"{CPUS}/cpu*/cpufreq/scaling_max_freq")),
         "temperature_celsius": highest(celsius),
         "throttle_bits": output_of("vcgencmd", "get_throttled").partition("=")[2] or None,
+        "thermal_status": thermal_status(output_of("dumpsys", "thermalservice")),
+        "battery_celsius": battery_celsius(output_of("dumpsys", "battery")),
     }
+
+
+def thermal_status(said: str) -> int | None:
+    """How far Android slows the device down, of what ``dumpsys thermalservice`` says.
+
+    AOSP, ``ThermalManagerService.dump``: ``Thermal Status: N``; and ``IsStatusOverride: true``
+    where ``cmd thermalservice override-status`` pretends one. 0 to 6 are
+    ``PowerManager.THERMAL_STATUS_NONE`` to ``_SHUTDOWN``.
+    """
+    found = re.search(r"^Thermal Status: ([0-6])\s*$", said, re.M)
+    return int(found.group(1)) if found and "IsStatusOverride: true" not in said else None
+
+
+def battery_celsius(said: str) -> float | None:
+    """Of what ``dumpsys battery`` says: ``temperature: 310`` is in tenths of a degree.
+
+    AOSP, ``BatteryService.dump``: it says ``UPDATES STOPPED`` where ``dumpsys battery set``
+    pretends another.
+    """
+    found = re.search(r"^\s*temperature: (-?\d{1,4})\s*$", said, re.M)
+    return int(found.group(1)) / 10 if found and "UPDATES STOPPED" not in said else None
 
 
 def power_mode(said: str) -> str | None:
