@@ -18,6 +18,7 @@ from msgspec import Struct, structs
 from edgekit import bundle, field, pipeline
 from edgekit import rounds as rounds_
 from edgekit.benchmarking import Settings, figures
+from edgekit.devices.provision import AS_IT_IS, Equipment
 from edgekit.domain import (
     Attempt,
     BenchmarkResult,
@@ -57,6 +58,7 @@ class Terms(Struct, frozen=True, kw_only=True):
         on: the target; see ``field.push``.
         count: how many take part, at most.
         accept_new: record the key of a host seen for the first time.
+        equipment: the Python to use there, and whether to install what a candidate lacks.
         rounds: fewer than ``ROUNDS`` settle nothing, and the plan's order decides.
         turn: the settings of one candidate's turn in a round.
     """
@@ -64,6 +66,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     on: str = "local"
     count: int = 3
     accept_new: bool = False
+    equipment: Equipment = AS_IT_IS
     rounds: int = ROUNDS
     turn: Settings = Settings(seconds=0.5, processes=1, energy=False)
 
@@ -132,13 +135,24 @@ def _visited(entrants: list[Entrant], terms: Terms, on_stage: OnStage) -> list[E
 
         def measure(path: Path) -> BenchmarkResult:
             if path not in visits:
-                connection = field.visiting(path, terms.on, accept_new=terms.accept_new)
+                connection = field.visiting(
+                    path,
+                    terms.on,
+                    equipment=terms.equipment,
+                    accept_new=terms.accept_new,
+                    on_stage=_only("provision", on_stage),
+                )
                 visits[path] = open_.enter_context(connection)
             return visits[path](terms.turn)
 
         # Who is alone is measured for the budgets, and has nobody to be compared with.
         rounds = terms.rounds if len(entrants) > 1 else 1
         return in_rounds(entrants, measure, rounds, on_stage)
+
+
+def _only(stage: str, on_stage: OnStage) -> OnStage:
+    """Of what each visit does, only this is told: there are many visits."""
+    return lambda name, what: on_stage(name, what) if name == stage else None
 
 
 def in_rounds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+import edgekit as ek
 from edgekit import bundle, contest, pipeline, profiles
 from edgekit.benchmarking import Settings
 from edgekit.contest import ROUNDS, Entrant, Terms, decided, in_rounds, judged
+from edgekit.devices.provision import Equipment
 from edgekit.domain import (
     BenchmarkResult,
     Candidate,
@@ -28,7 +31,7 @@ from edgekit.domain import (
     Range,
     Recipe,
 )
-from edgekit.errors import DeviceError, GateError, GoldenMismatch, UsageError
+from edgekit.errors import DeviceError, DeviceRuntimeMissing, GateError, GoldenMismatch, UsageError
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
 from tests.device_pythons import device_bin
@@ -290,6 +293,32 @@ def test_what_the_device_cannot_run_is_out_with_its_reason(
     assert out.outcome is Outcome.REJECTED
     assert "lacks what the bundle needs" in out.reason
     assert (out.latency_ms, out.rounds) == (None, 0)
+
+
+@needs_sshd
+@pytest.mark.xdist_group("main-job")
+def test_what_the_device_lacks_is_installed_where_that_is_allowed(
+    board: Callable[[str], str], tmp_path: Path, cache: Path
+) -> None:
+    request = digits(formats=(Format.LITERT,), precisions=("float32",))
+    equipment, told = Equipment(provision=True), list[str]()
+    terms = Terms(on=board("nothing"), rounds=1, turn=QUICK, equipment=equipment)
+    made = contest.build(
+        request,
+        tmp_path / "best.edgekit",
+        terms,
+        cache=cache,
+        on_stage=lambda stage, what: told.append(f"{stage}: {what.partition('-')[0]}"),
+    )
+    (measured,) = made.manifest.measured
+    assert measured.outcome is Outcome.CHOSEN
+    assert any(stage.startswith("provision: installing into") for stage in told)
+    assert not [stage for stage in told if stage.startswith(("push", "connect"))]
+    shutil.rmtree(tmp_path / "sshd/work/runtimes")
+    with pytest.raises(DeviceRuntimeMissing):
+        ek.benchmark(made, on=terms.on, settings=QUICK)
+    again = ek.benchmark(made, on=terms.on, settings=QUICK, equipment=equipment)
+    assert again.golden.passed
 
 
 @needs_sshd

@@ -120,7 +120,8 @@ def build(arguments: Namespace) -> Output:
     """``edgekit build``."""
     if arguments.precision == ["int8-static"] and arguments.calibration is None:
         raise DataError("int8-static needs calibration data", "give --calibration X.npz")
-    if not arguments.measure and (arguments.on or arguments.measure_count or arguments.accept_new):
+    there = (arguments.on, arguments.measure_count, arguments.accept_new, arguments.provision)
+    if not arguments.measure and any(there):
         raise UsageError("there is a target, and nothing to do there", "give --measure too")
     if arguments.measure and not arguments.on:
         arguments.on = "local"
@@ -147,7 +148,12 @@ def _measured(
     from edgekit import contest
 
     count = 3 if arguments.measure_count is None else arguments.measure_count
-    terms = contest.Terms(on=arguments.on, count=count, accept_new=arguments.accept_new)
+    terms = contest.Terms(
+        on=arguments.on,
+        count=count,
+        accept_new=arguments.accept_new,
+        equipment=_equipment(arguments),
+    )
     return contest.build(request, arguments.output, terms, cache=cache, on_stage=on_stage)
 
 
@@ -243,7 +249,7 @@ def _equipment(arguments: Namespace) -> Equipment:
             "--wheels says from where, and nothing is to be installed", "give --provision, too"
         )
     return Equipment(
-        # `push` and `compare` do not let one choose.
+        # `push`, `compare` and `build` do not let one choose.
         python=getattr(arguments, "device_python", None),
         provision=arguments.provision,
         wheels=arguments.wheels,
