@@ -338,10 +338,29 @@ def test_nobody_right_leaves_no_bundle(
 
 
 @needs_sshd
+@pytest.mark.xdist_group("main-job")
+def test_where_nobody_runs_the_plans_next_few_are_tried(
+    board: Callable[[str], str], tmp_path: Path, cache: Path
+) -> None:
+    request = digits(formats=(Format.LITERT, Format.ONNXRUNTIME))
+    first = pipeline.decide(request)[0].candidates[0].recipe.format
+    lacking = {Format.LITERT: "onnxruntime", Format.ONNXRUNTIME: "litert"}[first]
+    terms = Terms(on=board(lacking), count=1, rounds=1, turn=QUICK)
+    made = contest.build(request, tmp_path / "best.edgekit", terms, cache=cache)
+    out, chosen = made.manifest.measured
+    assert (out.recipe.format, out.outcome) == (first, Outcome.REJECTED)
+    assert "lacks what the bundle needs" in out.reason
+    assert chosen.recipe.format is not first, "no other one of the format was built"
+    assert chosen.recipe == made.manifest.recipe
+    assert len(made.manifest.attempts) == 2
+
+
+@needs_sshd
 @needs_assets
 @pytest.mark.xdist_group("main-job")
+@pytest.mark.parametrize("count", [1, 3])
 def test_who_computes_something_else_there_is_out(
-    board: Callable[[str], str], tmp_path: Path, cache: Path
+    board: Callable[[str], str], tmp_path: Path, cache: Path, count: int
 ) -> None:
     """Dynamic int8 is right on LiteRT 2.3, and wrong on tflite-runtime 2.14 without an error."""
     request = Request(
@@ -351,7 +370,7 @@ def test_who_computes_something_else_there_is_out(
         choice=Choice(formats=(Format.LITERT,), precisions=("int8-dynamic", "float32")),
         evaluation=DATA / "cifar10_nchw.eval.npz",
     )
-    terms = Terms(on=board("tflite-runtime"), rounds=1, turn=QUICK)
+    terms = Terms(on=board("tflite-runtime"), count=count, rounds=1, turn=QUICK)
     made = contest.build(request, tmp_path / "best.edgekit", terms, cache=cache)
     first, second = made.manifest.measured
     assert first.recipe.precision == "int8-dynamic"

@@ -25,7 +25,7 @@ Took = Annotated[int, Meta(ge=1, le=10**15)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 MAX_OPERATIONS = 2000
 MAX_WINDOWS = 10_000
-MAX_TRTEXEC_PROCESSES = 100
+MAX_TRTEXEC_PROCESSES = 16
 
 Text = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 """Without control characters: it ends up on terminals and in reports."""

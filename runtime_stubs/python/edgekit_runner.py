@@ -1161,7 +1161,7 @@ def peak(emit: Events, arguments: argparse.Namespace) -> None:
 #
 # NVIDIA's own tool on a Jetson: it builds an engine of an ONNX file, and times it by itself. What
 # it says goes beside the runtime's figures, never among them. Its flags, messages and files are
-# those of github.com/NVIDIA/TensorRT, ``samples/trtexec`` and ``samples/common``, 8.2 to 10.
+# those of github.com/NVIDIA/TensorRT, ``samples/trtexec`` and ``samples/common``, of 8 and 10.
 
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec"  # JetPack's, which is on nobody's PATH
 TRTEXEC_PROCESSES = 5
@@ -1176,9 +1176,9 @@ def trtexec(emit: Events, arguments: argparse.Namespace) -> None:
     """Time the artifact by NVIDIA's tool, too; where that fails it tells why, and nothing else."""
     try:
         emit({"event": "trtexec", **told_by_trtexec(emit, arguments)})
-    except Failure as failure:
-        words = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", failure.event["message"]).split())
-        emit({"event": "trtexec", "why": words[:500]})
+    except (Failure, OSError) as error:
+        words = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", str(error)).split()
+        emit({"event": "trtexec", "why": " ".join(words)[:500]})
 
 
 def told_by_trtexec(emit: Events, arguments: argparse.Namespace) -> Event:
@@ -1193,7 +1193,8 @@ def told_by_trtexec(emit: Events, arguments: argparse.Namespace) -> Event:
     if arguments.trace is None:
         raise Failure("trtexec", "there is no folder on the device that it could write into")
     version = trtexec_version(trtexec_says(tool, ["--help"], arguments.trace))
-    folder = (arguments.engines or arguments.trace) / f"trtexec-{version}" / digest(model)
+    kept = (arguments.engines or arguments.trace).resolve()
+    folder = kept / f"trtexec-{version}" / digest(model)
     folder.mkdir(parents=True, exist_ok=True)
     emit({"event": "phase", "name": f"trtexec of TensorRT {version} builds an engine"})
     built_s = trtexec_built(tool, version, model, manifest, folder)
@@ -1365,13 +1366,13 @@ def trtexec_samples(trace: str, said: str, warmup_ms: float) -> list[int]:
     """Nanoseconds of each run, of what ``--exportTimes`` writes.
 
     ``sampleReporting.cpp``, ``exportJSONTrace``: ``latencyMs`` is a query's time of transfer in,
-    computing and transfer out. Up to 8.4 the warm-up is among them: all that began before its
-    end. The summary's ``Latency: min = ... ms, ..., median = ... ms`` is of the same runs, and
+    computing and transfer out. Older releases have the warm-up among them: all that began before
+    its end. The summary's ``Latency: min = ... ms, ..., median = ... ms`` is of the same runs, and
     has to agree: if one day the units change, it is noticed.
     """
     try:
         runs = [run for run in json.loads(trace) if run["startComputeMs"] >= warmup_ms]
-        taken = [round(1e6 * run["latencyMs"]) for run in runs[:MAX_SAMPLES]]
+        taken = [round(1e6 * run["latencyMs"]) for run in runs]
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise Failure("trtexec", f"trtexec's times make no sense: {error!r}") from error
     found = re.search(r"^(?:\[[^]]*\] )*Latency: .*?\bmedian = ([\d.e+-]+) ms\b", said, re.M)
@@ -1381,7 +1382,7 @@ def trtexec_samples(trace: str, said: str, warmup_ms: float) -> list[int]:
     if abs(median - told) > 0.01 * told:
         why = f"its runs have a median of {median:g} ms, its summary says {told:g}"
         raise Failure("trtexec", f"trtexec contradicts itself: {why}")
-    return taken
+    return taken[: MAX_SAMPLES // TRTEXEC_PROCESSES]
 
 
 PARTS: dict[str, Any] = {
@@ -1554,14 +1555,18 @@ def locked(emit: Events, path: Path | None, wait_s: float) -> Iterator[str | Non
             hold(held, os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), deadline)
         except OSError as error:
             raise Failure("device", f"cannot open the lock {path}: {error.strerror}") from error
-        device: str | None = os.environ.get("EDGEKIT_DEVICE_LOCK", DEVICE_LOCK)
-        try:
-            hold(held, open_to_all(str(device)), deadline)
-        except OSError as error:
-            why = f"others here are not kept from measuring, too: {device}: {error.strerror}"
-            emit({"event": "phase", "name": why})
-            device = None
-        yield device
+        yield hold_device(emit, held, deadline)
+
+
+def hold_device(emit: Events, held: contextlib.ExitStack, deadline: float) -> str | None:
+    path = os.environ.get("EDGEKIT_DEVICE_LOCK", DEVICE_LOCK)
+    try:
+        hold(held, open_to_all(path), deadline)
+    except OSError as error:
+        why = f"others here are not kept from measuring, too: {path}: {error.strerror}"
+        emit({"event": "phase", "name": why})
+        return None
+    return path
 
 
 def open_to_all(path: str) -> int:

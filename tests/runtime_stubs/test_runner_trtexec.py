@@ -205,6 +205,7 @@ def test_it_measures_an_engine_that_agrees(
         ("build", "trtexec failed: [TRT] ModelImporter.cpp:195"),
         ("crash", "trtexec failed: &&&& RUNNING"),
         ("no engine", "wrote no engine"),
+        ("no program", "Exec format error"),
         ("no verdict", "trtexec failed: "),
         ("wrong", "is off by 1 where 0.001 is allowed; no figure is reported"),
         ("nan", "is off by inf"),
@@ -213,7 +214,9 @@ def test_it_measures_an_engine_that_agrees(
         ("contradiction", "contradicts itself"),
     ],
 )
-def test_why_there_is_no_figure(benched: Benched, fault: str, why: str) -> None:
+def test_why_there_is_no_figure(benched: Benched, tmp_path: Path, fault: str, why: str) -> None:
+    if fault == "no program":
+        (tmp_path / "bin/trtexec").write_bytes(b"\x7fELF")
     told, events = benched(TRTEXEC_FAULT=fault)
     assert why in told["why"]
     assert "processes_ns" not in told
