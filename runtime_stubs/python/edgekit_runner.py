@@ -1228,8 +1228,11 @@ def trtexec_says(tool: str, words: Sequence[str], folder: Path, log: str = "trte
         )
         file.seek(max(0, file.seek(0, os.SEEK_END) - TRTEXEC_LOG_BYTES))
         said = file.read().decode("utf-8", "replace")
+    if done.returncode < 0:
+        raise Failure("trtexec", f"trtexec ended by {signal.Signals(-done.returncode).name}")
     if done.returncode or trtexec_error(said):
-        raise Failure("trtexec", f"trtexec failed: {trtexec_error(said) or done.returncode}")
+        why = trtexec_error(said) or f"status {done.returncode}"
+        raise Failure("trtexec", f"trtexec failed: {why}")
     return said
 
 

@@ -190,7 +190,7 @@ def test_it_measures_an_engine_that_agrees(
     assert told["built_s"] > 0
     assert told["max_error"] < 1e-5
     assert [process[:2] for process in told["processes_ns"]] == [[1_000_000, 1_001_000]] * 5
-    assert len(only(events, "golden")) > 0
+    assert only(events, "golden")["passed"]
     assert "PASSED" in Path(told["log"]).read_text()
     assert Path(told["log"]).parents[2] == tmp_path / "work/engines"
     again, _ = benched(TRTEXEC_VERSION=number)
@@ -203,7 +203,7 @@ def test_it_measures_an_engine_that_agrees(
     ("fault", "why"),
     [
         ("build", "trtexec failed: [TRT] ModelImporter.cpp:195"),
-        ("crash", "trtexec failed: &&&& RUNNING"),
+        ("crash", "trtexec ended by SIGABRT; all that it said is in "),
         ("no engine", "wrote no engine"),
         ("no program", "Exec format error"),
         ("no verdict", "trtexec failed: "),
