@@ -50,7 +50,9 @@ _PASSES: dict[str, type[events.Event]] = {
 }
 OnProgress = Callable[[str], None]
 
-_LOCK_WAIT_S = 10.0
+_LOCK_WAIT_S = 60.0
+"""Another's benchmark without long passes has ended by then."""
+
 _SPARE_S = 900.0
 _ENGINE_S = 1800.0
 """A large network's engine takes a small board that long to build."""

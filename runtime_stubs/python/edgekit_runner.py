@@ -1555,7 +1555,8 @@ def locked(emit: Events, path: Path | None, wait_s: float) -> Iterator[str | Non
     deadline = time.monotonic() + wait_s
     with contextlib.ExitStack() as held:
         try:
-            hold(held, os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), deadline)
+            file = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            hold(emit, held, file, deadline)
         except OSError as error:
             raise Failure("device", f"cannot open the lock {path}: {error.strerror}") from error
         yield hold_device(emit, held, deadline)
@@ -1564,7 +1565,7 @@ def locked(emit: Events, path: Path | None, wait_s: float) -> Iterator[str | Non
 def hold_device(emit: Events, held: contextlib.ExitStack, deadline: float) -> str | None:
     path = os.environ.get("EDGEKIT_DEVICE_LOCK", DEVICE_LOCK)
     try:
-        hold(held, open_to_all(path), deadline)
+        hold(emit, held, open_to_all(path), deadline)
     except OSError as error:
         why = f"others here are not kept from measuring, too: {path}: {error.strerror}"
         emit({"event": "phase", "name": why})
@@ -1586,13 +1587,18 @@ def open_to_all(path: str) -> int:
     return file
 
 
-def hold(held: contextlib.ExitStack, file: int, deadline: float) -> None:
+def hold(emit: Events, held: contextlib.ExitStack, file: int, deadline: float) -> None:
     """Lock an open file, which stays so as long as the context does."""
     held.callback(os.close, file)
+    others = "another benchmark or installation runs on this device"
+    if try_lock(file):
+        return
+    emit({"event": "phase", "name": f"waiting: {others}"})
     while not try_lock(file):
         if time.monotonic() >= deadline:
-            hint = "wait for it to end: two at once would both measure wrong"
-            raise Failure("busy", "another benchmark or installation runs on this device", hint)
+            raise Failure(
+                "busy", others, "wait for it to end: two at once would both measure wrong"
+            )
         time.sleep(LOCK_POLL_S)
 
 

@@ -369,7 +369,8 @@ class TestLock:
         lock = ("--lock", str(tmp_path / "lock"))
         with benching(bundle, *LONG, *lock) as first:
             next_event(first)
-            status, (error,) = bench(bundle, *QUICK, *lock, "--lock-wait", "0.2")
+            status, (waiting, error) = bench(bundle, *QUICK, *lock, "--lock-wait", "0.2")
+            assert "waiting: another benchmark" in waiting["name"]
             assert (status, error["kind"]) == (1, "busy")
             first.kill()
             first.wait(10)
@@ -386,7 +387,7 @@ class TestLock:
         with benching(bundle, *LONG, *working(tmp_path / "one")) as first:
             next_event(first)
             second = (*QUICK, *working(tmp_path / "two"))
-            status, (error,) = bench(bundle, *second, "--lock-wait", "0.2")
+            status, (_, error) = bench(bundle, *second, "--lock-wait", "0.2")
             assert (status, error["kind"]) == (1, "busy")
             first.kill()
             first.wait(10)
