@@ -120,8 +120,8 @@ def build(arguments: Namespace) -> Output:
     """``edgekit build``."""
     if arguments.precision == ["int8-static"] and arguments.calibration is None:
         raise DataError("int8-static needs calibration data", "give --calibration X.npz")
-    there = (arguments.on, arguments.measure_count, arguments.accept_new, arguments.provision)
-    if not arguments.measure and any(there):
+    there = ("on", "measure_count", "accept_new", "provision", "wheels")
+    if not arguments.measure and any(getattr(arguments, name) for name in there):
         raise UsageError("there is a target, and nothing to do there", "give --measure too")
     if arguments.measure and not arguments.on:
         arguments.on = "local"
