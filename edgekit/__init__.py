@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgekit.api import load as load
     from edgekit.api import plan as plan
     from edgekit.contest import Terms as Terms
+    from edgekit.devices.provision import Equipment as Equipment
     from edgekit.domain import BenchmarkResult as BenchmarkResult
     from edgekit.domain import Goal as Goal
     from edgekit.domain import Interface as Interface
@@ -53,6 +54,7 @@ _PUBLIC = {
     "load": "edgekit.api",
     "plan": "edgekit.api",
     "Terms": "edgekit.contest",
+    "Equipment": "edgekit.devices.provision",
     "BenchmarkResult": "edgekit.domain",
     "Goal": "edgekit.domain",
     "Interface": "edgekit.domain",

@@ -25,6 +25,7 @@ from edgekit import (
 )
 from edgekit.benchmarking import LatencyFigures, Settings
 from edgekit.contest import Terms
+from edgekit.devices.provision import AS_IT_IS, Equipment
 from edgekit.domain import BenchmarkResult, Explanation, Goal, Interface, ModelSummary, Plan
 from edgekit.errors import DataError
 from edgekit.exporting import Exported
@@ -201,7 +202,12 @@ def _request(
 
 
 def benchmark(
-    bundle: Built | str | Path, *, on: str = "local", settings: Settings | None = None, **how: Any
+    bundle: Built | str | Path,
+    *,
+    on: str = "local",
+    settings: Settings | None = None,
+    equipment: Equipment = AS_IT_IS,
+    **how: Any,
 ) -> BenchmarkResult:
     """Push a bundle, compare its golden vectors on the device, and measure it.
 
@@ -209,13 +215,16 @@ def benchmark(
         bundle: what ``build`` gave, or a path.
         on: ``local``, or ``ssh://[user@]host[:port][/folder]``.
         settings: how to measure.
+        equipment: what may be done for the device: ``Equipment(provision=True)`` installs the
+            runtime there, where none will do.
         **how: single settings, by name: ``runs=100``.
 
     Raises:
         EdgekitError: as ``field.measure``.
     """
     path = bundle.path if isinstance(bundle, Built) else Path(bundle)
-    return field.measure(path, on, structs.replace(settings or Settings(), **how))
+    asked = structs.replace(settings or Settings(), **how)
+    return field.measure(path, on, asked, equipment=equipment)
 
 
 def export(

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import batched
 from pathlib import Path
 
 from msgspec import Struct, structs
@@ -18,10 +19,11 @@ from msgspec import Struct, structs
 from edgekit import bundle, field, pipeline
 from edgekit import rounds as rounds_
 from edgekit.benchmarking import Settings, figures
+from edgekit.devices.provision import AS_IT_IS, Equipment
 from edgekit.domain import (
-    Attempt,
     BenchmarkResult,
     Candidate,
+    Format,
     Goal,
     Manifest,
     Measured,
@@ -33,6 +35,7 @@ from edgekit.domain import (
 )
 from edgekit.errors import (
     DeviceRuntimeMissing,
+    EdgekitError,
     GateError,
     GoldenMismatch,
     RunnerFailed,
@@ -58,6 +61,7 @@ class Terms(Struct, frozen=True, kw_only=True):
         on: the target; see ``field.push``.
         count: how many take part, at most.
         accept_new: record the key of a host seen for the first time.
+        equipment: the Python to use there, and whether to install what a candidate lacks.
         rounds: fewer than ``ROUNDS`` settle nothing, and the plan's order decides.
         turn: the settings of one candidate's turn in a round.
     """
@@ -65,6 +69,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     on: str = "local"
     count: int = 3
     accept_new: bool = False
+    equipment: Equipment = AS_IT_IS
     rounds: int = ROUNDS
     turn: Settings = Settings(seconds=0.5, processes=1, energy=False)
 
@@ -80,12 +85,14 @@ class Entrant(Struct, frozen=True, kw_only=True):
     Attributes:
         turns: its measurements, one a round.
         refusal: why it is out; empty: it is not.
+        lacks: it is out because the target lacks what it needs.
     """
 
     candidate: Candidate
     built: Built
     turns: tuple[BenchmarkResult, ...] = ()
     refusal: str = ""
+    lacks: bool = False
 
 
 def build(
@@ -99,9 +106,10 @@ def build(
     """Build a bundle as ``pipeline.build`` does, of the candidate that measures best.
 
     Golden vectors come first in every visit: who computes something else on the target is
-    out, and so is who passes a budget there. Among the rest the goal's preference decides;
-    where it is time, a candidate gives way to a slower one of an earlier rank in the plan
-    only when the rounds leave open which of the two is faster.
+    out, and so is who passes a budget there. Where nobody runs and is right, the plan's next few
+    are tried. Among the rest the goal's preference decides; where it is time, a candidate gives
+    way to a slower one of an earlier rank in the plan only when the rounds leave open which of
+    the two is faster.
 
     Args:
         request: what is to be built.
@@ -117,13 +125,16 @@ def build(
     """
     bundle.check_destination(destination)
     made = pipeline.decide(request, cache)[0]
+    measured: list[Entrant] = []
     with tempfile.TemporaryDirectory(prefix="edgekit-contest-") as scratch:
-        entrants, attempts = _built(request, made, terms.count, Path(scratch), cache, on_stage)
-
-        measured = judged(_visited(entrants, terms, on_stage), made.goal)
+        passing = _passing(request, made, measured, Path(scratch), cache, on_stage)
+        for few in batched(passing, terms.count):
+            measured += judged(_visited(list(few), terms, on_stage), made.goal)
+            if any(entrant.turns for entrant in measured):
+                break
         winner = decided(measured, made.goal)
         on_stage("bundle", str(destination))
-        return _published(winner, measured, attempts, made, destination)
+        return _published(winner, measured, made, destination)
 
 
 def _visited(entrants: list[Entrant], terms: Terms, on_stage: OnStage) -> list[Entrant]:
@@ -133,7 +144,13 @@ def _visited(entrants: list[Entrant], terms: Terms, on_stage: OnStage) -> list[E
 
         def measure(path: Path) -> BenchmarkResult:
             if path not in visits:
-                connection = field.visiting(path, terms.on, accept_new=terms.accept_new)
+                connection = field.visiting(
+                    path,
+                    terms.on,
+                    equipment=terms.equipment,
+                    accept_new=terms.accept_new,
+                    on_stage=_only("provision", on_stage),
+                )
                 visits[path] = open_.enter_context(connection)
             return visits[path](terms.turn)
 
@@ -142,11 +159,16 @@ def _visited(entrants: list[Entrant], terms: Terms, on_stage: OnStage) -> list[E
         return in_rounds(entrants, measure, rounds, on_stage)
 
 
+def _only(stage: str, on_stage: OnStage) -> OnStage:
+    """Of what each visit does, only this is told: there are many visits."""
+    return lambda name, what: on_stage(name, what) if name == stage else None
+
+
 def in_rounds(
     entrants: list[Entrant], measure: Measure, rounds: int, on_stage: OnStage
 ) -> list[Entrant]:
     """Every entrant measured once in every round, until something disqualifies it."""
-    refusals: dict[int, str] = {}
+    refusals: dict[int, EdgekitError] = {}
 
     def turn(which: int, number: int) -> Turn:
         if which in refusals:
@@ -156,15 +178,16 @@ def in_rounds(
         try:
             return measure(entrant.built.path)
         except _DISQUALIFIES as error:
-            refusals[which] = error.message
+            refusals[which] = error
             return None
 
     done = rounds_.measured([partial(turn, which) for which in range(len(entrants))], rounds)
     turns = [tuple(filter(None, column)) for column in zip(*done, strict=True)]
-    return [
-        structs.replace(entrant, turns=turns[which], refusal=refusals.get(which, ""))
-        for which, entrant in enumerate(entrants)
-    ]
+    entrants = [structs.replace(one, turns=mine) for one, mine in zip(entrants, turns, strict=True)]
+    for which, error in refusals.items():
+        lacks = isinstance(error, DeviceRuntimeMissing)
+        entrants[which] = structs.replace(entrants[which], refusal=error.message, lacks=lacks)
+    return entrants
 
 
 def judged(entrants: list[Entrant], goal: Goal) -> list[Entrant]:
@@ -239,48 +262,48 @@ def _peak(entrant: Entrant) -> int | None:
     return max((turn.peak_memory_bytes or 0 for turn in entrant.turns), default=0) or None
 
 
-def _built(
+def _passing(
     request: Request,
     made: Plan,
-    count: int,
+    measured: list[Entrant],
     scratch: Path,
     cache: Path | None,
     on_stage: OnStage,
-) -> tuple[list[Entrant], tuple[Attempt, ...]]:
-    """The first candidates that pass, a bundle each, and all that was tried for them."""
-    entrants: list[Entrant] = []
-    attempts: list[Attempt] = []
-    for index, rest in enumerate(_remaining(made, entrants)):
-        path = scratch / f"{index}{bundle.SUFFIX}"
-        try:
-            built = pipeline.build(
-                structs.replace(request, plan=rest), path, cache=cache, on_stage=on_stage
-            )
-        except (GateError, ToolError):
-            if not entrants:
-                raise
-            break
-        attempts += built.manifest.attempts
-        planned = built.manifest.recipe.planned
-        (candidate,) = [c for c in rest.candidates if c.recipe == planned]
-        entrants.append(Entrant(candidate=candidate, built=built))
-        if len(entrants) == count:
-            break
-    return entrants, tuple(attempts)
+) -> Iterator[Entrant]:
+    """The candidates that pass, in the plan's order, a bundle each; built as they are asked for.
 
-
-def _remaining(made: Plan, entrants: list[Entrant]) -> Iterator[Plan]:
-    """The plan without the candidates up to the last that passed, while any are left."""
+    What ``measured`` has shown by then to lack something on the target is not built any more.
+    """
     rest = made.candidates
     while rest:
-        yield structs.replace(made, candidates=rest)
-        rest = rest[rest.index(entrants[-1].candidate) + 1 :]
+        path = scratch / f"{len(made.candidates) - len(rest)}{bundle.SUFFIX}"
+        try:
+            built = pipeline.build(
+                structs.replace(request, plan=structs.replace(made, candidates=rest)),
+                path,
+                cache=cache,
+                on_stage=on_stage,
+            )
+        except (GateError, ToolError):
+            if rest is made.candidates:
+                raise
+            return
+        planned = built.manifest.recipe.planned
+        (candidate,) = [c for c in rest if c.recipe == planned]
+        yield Entrant(candidate=candidate, built=built)
+        lacking = {_needs(entrant.candidate) for entrant in measured if entrant.lacks}
+        rest = rest[rest.index(candidate) + 1 :]
+        rest = tuple(c for c in rest if _needs(c) not in lacking)
+
+
+def _needs(candidate: Candidate) -> tuple[Format, str]:
+    """What a target may lack altogether: a runtime of the format, or the accelerator's delegate."""
+    return candidate.recipe.format, candidate.recipe.accelerator
 
 
 def _published(
     winner: Entrant,
     entrants: list[Entrant],
-    attempts: tuple[Attempt, ...],
     made: Plan,
     destination: Path,
 ) -> Built:
@@ -294,7 +317,7 @@ def _published(
         manifest: Manifest = structs.replace(
             opened.manifest,
             plan=made,
-            attempts=attempts,
+            attempts=tuple(a for entrant in entrants for a in entrant.built.manifest.attempts),
             measured=tuple(_record(entrant, winner) for entrant in entrants),
         )
         sha256 = bundle.write(root, manifest, destination)

@@ -261,9 +261,9 @@ def _instead(manifest: Manifest, on: str) -> str:
 
 def _check_settings(manifest: Manifest, settings: Settings) -> None:
     if manifest.artifact.format is Format.COREML:
-        if settings.profile or settings.sustained_s is not None:
+        if settings.profile or settings.trtexec or settings.sustained_s is not None:
             raise UsageError(
-                "--profile and --sustained are not for Core ML",
+                "--profile, --trtexec and --sustained are not for Core ML",
                 "Xcode's Instruments has a Core ML template that does both",
             )
         return

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, Queue
-from threading import Thread
+from threading import Lock, Thread
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +18,7 @@ from edgekit.errors import EdgekitError, InputError, SystemRefused, Unexpected, 
 AT_ONCE = 32
 """Connections that are open at a time, unless told otherwise."""
 
+_SSH_PORT = 22
 _EXAMPLE = '[devices.kitchen] with target = "ssh://pi@kitchen", and perhaps tags = ["pi5"]'
 
 
@@ -155,6 +156,28 @@ def each[Result](
         rows[row.member.name] = row
         on_row(row)
     return tuple(rows[member.name] for member in members)
+
+
+def in_turns[Result](
+    members: Sequence[Member], work: Callable[[Member], Result]
+) -> Callable[[Member], Result]:
+    """The same work, on every machine by one at a time, by whatever names it is known here.
+
+    What only the machine itself can tell to be the same is left to its own lock.
+    """
+    turns = {_machine(member): Lock() for member in members}
+
+    def one(member: Member) -> Result:
+        with turns[_machine(member)]:
+            return work(member)
+
+    return one
+
+
+def _machine(member: Member) -> tuple[str, int]:
+    """What tells a device from others, whoever logs in there, by what way and into which folder."""
+    target = parse(member.target)
+    return target.host, target.port or _SSH_PORT
 
 
 def _row[Result](member: Member, work: Callable[[Member], Result]) -> Row[Result]:

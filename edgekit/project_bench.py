@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from threading import Lock
 
 from msgspec import Struct
 
 from edgekit import fleet, lock, strict_toml
 from edgekit.content import digest
-from edgekit.devices import parse
 from edgekit.domain import BenchmarkResult
 from edgekit.errors import EdgekitError, LockError, ProjectError, UsageError
 from edgekit.fleet import Member, Row
 from edgekit.observer import OnRow, OnStage
 from edgekit.project import Pair, Project, is_target
 from edgekit.project_build import bundle_path
-
-_SSH_PORT = 22
 
 Work = Callable[[Path, str, OnStage], BenchmarkResult]
 """Measures a bundle on a target."""
@@ -73,23 +69,16 @@ def each(
         at_once: on how many devices at a time.
         on_row: told the stages of each bundle as they begin.
     """
-    turns = {_machine(place.member): Lock() for place in found}
     bundles = {place.member.name: place.bundle for place in found}
 
     def one(member: Member) -> BenchmarkResult:
-        with turns[_machine(member)]:
-            return work(bundles[member.name], member.target, partial(on_row, member.name))
+        return work(bundles[member.name], member.target, partial(on_row, member.name))
 
     def ended(row: Row[BenchmarkResult]) -> None:
         on_row(row.member.name, "failed" if row.error else "done", str(row.error or ""))
 
-    return fleet.each([place.member for place in found], one, at_once, ended)
-
-
-def _machine(member: Member) -> tuple[str, int]:
-    """What tells a device from others, whoever logs in there, by what way and into which folder."""
-    target = parse(member.target)
-    return target.host, target.port or _SSH_PORT
+    members = [place.member for place in found]
+    return fleet.each(members, fleet.in_turns(members, one), at_once, ended)
 
 
 def _built(project: Project, pair: Pair, known: lock.Lock | None) -> Path:

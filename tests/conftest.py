@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ from edgekit.toolchain import environments, process
 from edgekit.toolchain.environments import TENSORFLOW
 
 os.environ.setdefault("EDGEKIT_TOOLCHAIN", str(environments.home()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def device_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """This machine, as a device, is measured on by one test at a time of each pytest process."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("device") / "lock"
+        patch.setenv("EDGEKIT_DEVICE_LOCK", str(path))
+        yield path
 
 
 @pytest.fixture(scope="session")

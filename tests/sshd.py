@@ -147,8 +147,10 @@ class Sshd:
             "PermitRootLogin yes",
             "MaxStartups 100",
             "LogLevel VERBOSE",
-            # A home of its own, so that nobody's .bashrc takes part in the tests.
-            f'SetEnv "PATH={self._path_env}" "HOME={self.device_home}"',
+            # A home of its own, so that nobody's .bashrc takes part in the tests, and a lock of its
+            # own: another device, which may measure while others do.
+            f'SetEnv "PATH={self._path_env}" "HOME={self.device_home}" '
+            f'"EDGEKIT_DEVICE_LOCK={self.folder / "device.lock"}"',
             "Subsystem sftp internal-sftp",
         ]
         said = {line.split()[0].lstrip("#") for line in self._extra}

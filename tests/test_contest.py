@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+import edgekit as ek
 from edgekit import bundle, contest, pipeline, profiles
 from edgekit.benchmarking import Settings
 from edgekit.contest import ROUNDS, Entrant, Terms, decided, in_rounds, judged
+from edgekit.devices.provision import Equipment
 from edgekit.domain import (
     BenchmarkResult,
     Candidate,
@@ -29,7 +32,7 @@ from edgekit.domain import (
     Range,
     Recipe,
 )
-from edgekit.errors import DeviceError, GateError, GoldenMismatch, UsageError
+from edgekit.errors import DeviceError, DeviceRuntimeMissing, GateError, GoldenMismatch, UsageError
 from edgekit.pipeline import Built, Request
 from edgekit.planning import Choice
 from tests.device_pythons import device_bin
@@ -301,6 +304,32 @@ def test_what_the_device_cannot_run_is_out_with_its_reason(
 
 @needs_sshd
 @pytest.mark.xdist_group("main-job")
+def test_what_the_device_lacks_is_installed_where_that_is_allowed(
+    board: Callable[[str], str], tmp_path: Path, cache: Path
+) -> None:
+    request = digits(formats=(Format.LITERT,), precisions=("float32",))
+    equipment, told = Equipment(provision=True), list[str]()
+    terms = Terms(on=board("nothing"), rounds=1, turn=QUICK, equipment=equipment)
+    made = contest.build(
+        request,
+        tmp_path / "best.edgekit",
+        terms,
+        cache=cache,
+        on_stage=lambda stage, what: told.append(f"{stage}: {what.partition('-')[0]}"),
+    )
+    (measured,) = made.manifest.measured
+    assert measured.outcome is Outcome.CHOSEN
+    assert any(stage.startswith("provision: installing into") for stage in told)
+    assert not [stage for stage in told if stage.startswith(("push", "connect"))]
+    shutil.rmtree(tmp_path / "sshd/work/runtimes")
+    with pytest.raises(DeviceRuntimeMissing):
+        ek.benchmark(made, on=terms.on, settings=QUICK)
+    again = ek.benchmark(made, on=terms.on, settings=QUICK, equipment=equipment)
+    assert again.golden.passed
+
+
+@needs_sshd
+@pytest.mark.xdist_group("main-job")
 def test_nobody_right_leaves_no_bundle(
     board: Callable[[str], str], tmp_path: Path, cache: Path
 ) -> None:
@@ -316,10 +345,29 @@ def test_nobody_right_leaves_no_bundle(
 
 
 @needs_sshd
+@pytest.mark.xdist_group("main-job")
+def test_where_nobody_runs_the_plans_next_few_are_tried(
+    board: Callable[[str], str], tmp_path: Path, cache: Path
+) -> None:
+    request = digits(formats=(Format.LITERT, Format.ONNXRUNTIME))
+    first = pipeline.decide(request)[0].candidates[0].recipe.format
+    lacking = {Format.LITERT: "onnxruntime", Format.ONNXRUNTIME: "litert"}[first]
+    terms = Terms(on=board(lacking), count=1, rounds=1, turn=QUICK)
+    made = contest.build(request, tmp_path / "best.edgekit", terms, cache=cache)
+    out, chosen = made.manifest.measured
+    assert (out.recipe.format, out.outcome) == (first, Outcome.REJECTED)
+    assert "lacks what the bundle needs" in out.reason
+    assert chosen.recipe.format is not first, "no other one of the format was built"
+    assert chosen.recipe == made.manifest.recipe
+    assert len(made.manifest.attempts) == 2
+
+
+@needs_sshd
 @needs_assets
 @pytest.mark.xdist_group("main-job")
+@pytest.mark.parametrize("count", [1, 3])
 def test_who_computes_something_else_there_is_out(
-    board: Callable[[str], str], tmp_path: Path, cache: Path
+    board: Callable[[str], str], tmp_path: Path, cache: Path, count: int
 ) -> None:
     """Dynamic int8 is right on LiteRT 2.3, and wrong on tflite-runtime 2.14 without an error."""
     request = Request(
@@ -329,7 +377,7 @@ def test_who_computes_something_else_there_is_out(
         choice=Choice(formats=(Format.LITERT,), precisions=("int8-dynamic", "float32")),
         evaluation=DATA / "cifar10_nchw.eval.npz",
     )
-    terms = Terms(on=board("tflite-runtime"), rounds=1, turn=QUICK)
+    terms = Terms(on=board("tflite-runtime"), count=count, rounds=1, turn=QUICK)
     made = contest.build(request, tmp_path / "best.edgekit", terms, cache=cache)
     first, second = made.manifest.measured
     assert first.recipe.precision == "int8-dynamic"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,32 @@ def test_no_more_at_once_than_is_allowed() -> None:
     assert most == 2
     with pytest.raises(UsageError, match="at-once"):
         fleet.each([Member("a", "local")], work, 0)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ["local", "local:/tmp/w"],
+        ["ssh://pi@a", "openssh://pi@a", "ssh://root@a:22/~/w"],
+        ["adb://8A1X", "adb://8A1X/data/local/tmp/w"],
+    ],
+)
+def test_in_turns_one_machine_does_one_thing_at_a_time(targets: list[str]) -> None:
+    busy: set[str] = set()
+
+    def work(member: Member) -> None:
+        busy.add(member.name)
+        time.sleep(0.05)
+        assert busy == {member.name}
+        busy.remove(member.name)
+
+    members = fleet.of_targets(targets)
+    rows = fleet.each(members, fleet.in_turns(members, work))
+    assert not [row.error for row in rows if row.error]
+
+
+def test_in_turns_others_work_side_by_side() -> None:
+    everyone = threading.Barrier(4)
+    members = fleet.of_targets(["local", "ssh://pi@a", "ssh://pi@a:2222", "ssh://pi@b"])
+    rows = fleet.each(members, fleet.in_turns(members, lambda _: everyone.wait(20)))
+    assert not [row.error for row in rows if row.error]

@@ -29,6 +29,7 @@ from edgekit.domain import (
     ProcessSamples,
     Profile,
     Sustained,
+    Trtexec,
 )
 from edgekit.domain.coreml import COMPUTE_UNITS
 from edgekit.errors import (
@@ -44,12 +45,18 @@ _PASSES: dict[str, type[events.Event]] = {
     "memory": events.Memory,
     "energy": events.Energy,
     "profile": events.Profile,
+    "trtexec": events.Trtexec,
     "sustain": events.Sustained,
 }
 OnProgress = Callable[[str], None]
 
-_LOCK_WAIT_S = 10.0
+_LOCK_WAIT_S = 60.0
+"""Another's benchmark without long passes has ended by then."""
+
 _SPARE_S = 900.0
+_ENGINE_S = 1800.0
+"""A large network's engine takes a small board that long to build."""
+
 # The runner has to notice a hang first: it knows what hung, this side only that it took long.
 _GRACE_S = 30.0
 _SHOWN = 2000
@@ -83,6 +90,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         memory: measure peak memory, in a pass of its own; as with the next three.
         energy: measure energy, where there is a sensor: some 20 s.
         profile: time every operation, where the runtime can.
+        trtexec: time ONNX artifacts by NVIDIA's own tool, too.
         sustained_s: run for so long without a pause, at the end; ``None``: not at all.
         attached: the name or identifier of the iPhone attached to the Mac that is the target,
             or ``any``; ``None``: the Mac itself. Core ML only, too.
@@ -102,6 +110,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     memory: bool = True
     energy: bool = True
     profile: bool = False
+    trtexec: bool = False
     sustained_s: float | None = None
     deadline_s: float | None = None
 
@@ -112,6 +121,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             "memory": self.memory,
             "energy": self.energy,
             "profile": self.profile,
+            "trtexec": self.trtexec,
             "sustain": self.sustained_s is not None,
         }
         return tuple(name for name, wanted in asked.items() if wanted)
@@ -122,7 +132,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.deadline_s is not None:
             return self.deadline_s
         measuring_s = self.processes * (self.seconds + self.warmup_seconds)
-        return _SPARE_S + 1.5 * (measuring_s + (self.sustained_s or 0))
+        spare_s = _SPARE_S + (_ENGINE_S if self.trtexec else 0)
+        return spare_s + 1.5 * (measuring_s + (self.sustained_s or 0))
 
     def __post_init__(self) -> None:
         least = {"runs": 1, "seconds": 0, "warmup_runs": 0, "warmup_seconds": 0, "processes": 1}
@@ -334,6 +345,7 @@ class Visit:
             energy=energy,
             profile=_profile(self._said(events.Profile)),
             sustained=_as(Sustained, self._said(events.Sustained)),
+            trtexec=_as(Trtexec, self._said(events.Trtexec)),
         )
 
     def _said[T: events.Event](self, kind: type[T]) -> T | None:

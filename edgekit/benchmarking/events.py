@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from edgekit.devices.android import THERMAL_STATUS
 from edgekit.devices.output import clean
 from edgekit.errors import RunnerFailed
 
@@ -24,6 +25,7 @@ Took = Annotated[int, Meta(ge=1, le=10**15)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 MAX_OPERATIONS = 2000
 MAX_WINDOWS = 10_000
+MAX_TRTEXEC_PROCESSES = 16
 
 Text = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 """Without control characters: it ends up on terminals and in reports."""
@@ -159,6 +161,20 @@ class Profile(_Event, tag="profile", frozen=True, kw_only=True):
     operations: Annotated[tuple[OperationTime, ...], Meta(max_length=MAX_OPERATIONS)] = ()
 
 
+class Trtexec(_Event, tag="trtexec", frozen=True, kw_only=True):
+    """NVIDIA's own tool has measured; where it could not it tells why, and nothing else."""
+
+    why: Text = ""
+    version: Text = ""
+    built_s: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    log: Text = ""
+    max_error: Annotated[float, Meta(ge=0)] = 0.0
+    processes_ns: Annotated[
+        tuple[Annotated[tuple[Took, ...], Meta(min_length=1, max_length=MAX_SAMPLES)], ...],
+        Meta(max_length=MAX_TRTEXEC_PROCESSES),
+    ] = ()
+
+
 class Swept(_Event, tag="swept", frozen=True, kw_only=True):
     """One of many models was timed; ``windows_ns`` holds the median of each of its windows.
 
@@ -174,12 +190,18 @@ class Swept(_Event, tag="swept", frozen=True, kw_only=True):
 
 
 class Heat(Struct, frozen=True, kw_only=True):
-    """What changes while a device runs hot; ``None``: it does not tell."""
+    """What changes while a device runs hot; ``None``: it does not tell.
+
+    Attributes:
+        throttle_bits: a Raspberry Pi's; ``thermal_status``: Android's, by its number.
+    """
 
     frequency_khz: float | None = None
     frequency_cap_khz: float | None = None
     temperature_celsius: float | None = None
     throttle_bits: Text | None = None
+    thermal_status: Annotated[int, Meta(ge=0, lt=len(THERMAL_STATUS))] | None = None
+    battery_celsius: float | None = None
 
 
 class State(Heat, frozen=True, kw_only=True):
@@ -217,11 +239,14 @@ class Environment(_Event, tag="environment", frozen=True, kw_only=True):
 
     Attributes:
         background_cores: how many cores others kept busy meanwhile, on average.
+        device_lock: what kept others from measuring meanwhile; ``None``: nothing but the working
+            folder's own lock.
     """
 
     before: State
     after: State
     background_cores: float | None = None
+    device_lock: Text | None = None
     clock: Text | None = None
     clock_resolution_s: float | None = None
     clock_source: Text | None = None
@@ -239,7 +264,7 @@ class Error(_Event, tag="error", frozen=True, kw_only=True):
     hint: str = ""
 
 
-Measured = Memory | Energy | Profile | Sustained | Placement | Environment
+Measured = Memory | Energy | Profile | Trtexec | Sustained | Placement | Environment
 """What is told once, after the golden vectors."""
 
 Event = Phase | Device | Golden | Process | Turn | Measured | Swept | Done | Error

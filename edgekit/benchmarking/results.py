@@ -22,12 +22,16 @@ def as_json(result: BenchmarkResult) -> dict[str, Any]:
     The loads and first inferences are the median over the processes.
     """
     latency = figures([process.samples_ns for process in result.processes])
+    tool = result.trtexec
     long = sustained.figures(result.sustained) if result.sustained else None
     return {
         **msgspec.to_builtins(result),
         "latency_ms": msgspec.to_builtins(latency),
         "energy_figures": msgspec.to_builtins(energy.figures(result.energy)),
         "sustained_ms": msgspec.to_builtins(long),
+        "trtexec_ms": msgspec.to_builtins(figures(tool.processes_ns))
+        if tool and tool.processes_ns
+        else None,
         "throughput_per_s": 1e3 / latency.mean if latency.mean else None,
         "first_load_ms": median(p.first_load_ns for p in result.processes) / 1e6,
         "first_inference_ms": median(p.first_inference_ns for p in result.processes) / 1e6,

@@ -7,7 +7,7 @@ from statistics import median
 
 from msgspec import Struct
 
-from edgekit.benchmarking.validity import HOT_CELSIUS, throttle_events
+from edgekit.benchmarking.validity import HOT_CELSIUS, android_slowed, throttle_events
 from edgekit.domain import Sustained, SustainedWindow
 
 _FIRST_S = 60.0
@@ -84,6 +84,8 @@ def _throttled(run: Sustained) -> str | None:
     for window in run.windows:
         if events := throttle_events(before.throttle_bits, window.throttle_bits):
             return f"from {window.at_s:.0f} s on: {events}"
+        if status := android_slowed(before.thermal_status, window.thermal_status):
+            return f"from {window.at_s:.0f} s on: {status}"
         cap, least = before.frequency_cap_khz, window.frequency_cap_khz
         if cap and least and least < cap:
             return f"from {window.at_s:.0f} s on: the clock's upper limit fell"

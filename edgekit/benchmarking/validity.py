@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgekit.benchmarking.events import Environment, State
+from edgekit.devices.android import THERMAL_STATUS
 
 SLOWER_BY = 1.2
 """Median of the last third over that of the first, from which on the device slowed down."""
@@ -33,6 +34,8 @@ def _throttled(processes: Sequence[Sequence[int]], environment: Environment) -> 
     before, after = environment.before, environment.after
     if events := throttle_events(before.throttle_bits, after.throttle_bits):
         return f"throttled: {events}"
+    if status := android_slowed(before.thermal_status, after.thermal_status):
+        return f"throttled: {status}"
     if (after.throttle_count or 0) > (before.throttle_count or 0):
         return "throttled: the processor counted thermal events during the measurement"
     if before.power_mode != after.power_mode:
@@ -92,6 +95,32 @@ def throttle_events(before: str | None, after: str | None) -> str | None:
         return None
     told = ", ".join(name for bit, name in _NOW.items() if seen >> bit & 1)
     return f"the firmware reports {after} ({told})"
+
+
+_MODERATE = THERMAL_STATUS.index("moderate")
+
+
+def android_slowed(before: int | None, after: int | None) -> str | None:
+    """What Android's thermal status says of a while; ``None``: nothing.
+
+    developer.android.com/reference/android/os/PowerManager, ``THERMAL_STATUS_MODERATE``: the
+    first at which throttling is such that one may notice. One that rises meanwhile is of a device
+    that was slowed down in the end, and not in the beginning.
+
+    Args:
+        before: the status by its number; ``None``: Android did not tell.
+        after: likewise.
+    """
+    known = [status for status in (before, after) if status is not None]
+    highest = max(known, default=0)
+    if highest >= _MODERATE:
+        return f"Android's thermal status is {THERMAL_STATUS[highest]}"
+    if before is not None and highest > before:
+        return (
+            f"Android's thermal status rose from {THERMAL_STATUS[before]} to "
+            f"{THERMAL_STATUS[highest]}"
+        )
+    return None
 
 
 def int_or_zero(text: str) -> int:

@@ -98,7 +98,8 @@ _OF_A_PROJECT = {
         "bundle",
         {"project"},
         {"accept_new", "retry", "only", "at_once", "runs", "seconds", "processes", "threads"}
-        | {"deadline", "cpu", "compute_units", "attached", "device_python", "output"},
+        | {"deadline", "cpu", "compute_units", "attached", "device_python", "output"}
+        | {"provision", "wheels"},
     ),
 }
 """Commands about one thing or about a project: what the one thing is called, the options of a
@@ -243,6 +244,7 @@ def _build(command: Parser) -> None:
     )  # fmt: skip
     _target(contest, default=None, purpose="where; this machine when left out: ")
     contest.add_argument("--measure-count", type=int, metavar="N", help="how many, at most (3)")
+    _provisioning(command)
     command.add_argument("--no-cache", action="store_true", help="neither read nor keep results")
     command.add_argument(
         "-o", "--output", type=_path, metavar="OUT.edgekit",
@@ -323,6 +325,10 @@ def _bench(command: Parser) -> None:
     how.add_argument(
         "--profile", action="store_true", help="what each operation takes (ONNX Runtime)"
     )
+    how.add_argument(
+        "--trtexec", action="store_true",
+        help="on a Jetson: build an engine and time it by NVIDIA's own tool, too (ONNX)",
+    )  # fmt: skip
     how.add_argument(
         "--no-energy", action="store_true", help="spare the 20 s that a power sensor is read for"
     )

@@ -121,7 +121,8 @@ def build(arguments: Namespace) -> Output:
     static = [name for name in arguments.precision if name.startswith("int8-static")]
     if arguments.calibration is None and static and static == arguments.precision:
         raise DataError(f"{static[0]} needs calibration data", "give --calibration X.npz")
-    if not arguments.measure and (arguments.on or arguments.measure_count or arguments.accept_new):
+    there = ("on", "measure_count", "accept_new", "provision", "wheels")
+    if not arguments.measure and any(getattr(arguments, name) for name in there):
         raise UsageError("there is a target, and nothing to do there", "give --measure too")
     if arguments.measure and not arguments.on:
         arguments.on = "local"
@@ -148,7 +149,12 @@ def _measured(
     from edgekit import contest
 
     count = 3 if arguments.measure_count is None else arguments.measure_count
-    terms = contest.Terms(on=arguments.on, count=count, accept_new=arguments.accept_new)
+    terms = contest.Terms(
+        on=arguments.on,
+        count=count,
+        accept_new=arguments.accept_new,
+        equipment=_equipment(arguments),
+    )
     return contest.build(request, arguments.output, terms, cache=cache, on_stage=on_stage)
 
 
@@ -203,7 +209,7 @@ def bench(arguments: Namespace) -> Output:
             result = work(arguments.bundle, on, on_stage=on_stage)
         document = benchmarking.as_json(result) | saved(result, arguments.output)
         return document, partial(measurements.measured, document)
-    rows = fleets.each(arguments, work, benchmarking.as_json)
+    rows = fleets.each(arguments, work, benchmarking.as_json, in_turns=True)
     if arguments.output:
         rows = fleets.saved(rows, arguments.output, saved)
     return fleets.output(rows, fleet_tables.measured)
@@ -223,6 +229,7 @@ def measuring(arguments: Namespace) -> Callable[..., BenchmarkResult]:
         attached=arguments.attached,
         energy=not arguments.no_energy,
         profile=arguments.profile,
+        trtexec=arguments.trtexec,
         sustained_s=None if arguments.sustained is None else 60 * arguments.sustained,
         deadline_s=arguments.deadline,
     )
@@ -243,7 +250,7 @@ def _equipment(arguments: Namespace) -> Equipment:
             "--wheels says from where, and nothing is to be installed", "give --provision, too"
         )
     return Equipment(
-        # `push` and `compare` do not let one choose.
+        # `push`, `compare` and `build` do not let one choose.
         python=getattr(arguments, "device_python", None),
         provision=arguments.provision,
         wheels=arguments.wheels,

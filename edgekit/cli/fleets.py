@@ -52,9 +52,16 @@ def members(arguments: Namespace) -> tuple[Member, ...]:
 
 
 def each(
-    arguments: Namespace, work: Callable[..., Any], document: Callable[[Any], Document]
+    arguments: Namespace,
+    work: Callable[..., Any],
+    document: Callable[[Any], Document],
+    *,
+    in_turns: bool = False,
 ) -> tuple[Told, ...]:
-    """Do ``work`` with the bundle, opened once, on every device; a document for each."""
+    """Do ``work`` with the bundle, opened once, on every device; a document for each.
+
+    ``in_turns``: where several targets are one machine, one after the other.
+    """
     asked = members(arguments)
     with (
         bundle.opened(arguments.bundle) as opened,
@@ -67,7 +74,8 @@ def each(
         def ended(row: Row[Any]) -> None:
             tell(row.member.name, "failed" if row.error else "done", str(row.error or ""))
 
-        found = fleet.each(asked, one, arguments.at_once, ended)
+        each_one = fleet.in_turns(asked, one) if in_turns else one
+        found = fleet.each(asked, each_one, arguments.at_once, ended)
     return told(found, document)
 
 

@@ -16,7 +16,8 @@ from msgspec import Struct
 from edgekit.devices.output import clean
 
 THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
-"""``PowerManager.THERMAL_STATUS_*``, from 0; from ``severe`` on Android slows the device."""
+"""``PowerManager.THERMAL_STATUS_*``, from 0: throttling that nobody feels (``light``), that one
+may (``moderate``), that one does (``severe``)."""
 
 _POWERED = ("AC", "USB", "Wireless", "Dock")
 _TENTHS = 10

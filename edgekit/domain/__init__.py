@@ -68,6 +68,7 @@ from edgekit.domain.measurement import (
     Sustained,
     SustainedWindow,
     Target,
+    Trtexec,
 )
 from edgekit.domain.model import CleanUp, GraphSize, ModelSummary, NodeSummary, TensorSpec
 from edgekit.domain.plan import (
@@ -168,5 +169,6 @@ __all__ = [
     "TensorSpec",
     "Throughput",
     "Tops",
+    "Trtexec",
     "ValidationReport",
 ]

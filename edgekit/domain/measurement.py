@@ -145,6 +145,8 @@ class Heat(Struct, frozen=True, kw_only=True):
     frequency_cap_khz: float | None = None
     temperature_celsius: float | None = None
     throttle_bits: str | None = None
+    thermal_status: int | None = None
+    battery_celsius: float | None = None
 
 
 class SustainedWindow(Heat, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -179,6 +181,25 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     operations: tuple[OperationTime, ...] = ()
 
 
+class Trtexec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What NVIDIA's own tool told of an engine that it built; or ``why`` it told nothing.
+
+    Attributes:
+        version: of TensorRT.
+        built_s: ``None``: the engine was there already.
+        log: where the build's log is kept on the device.
+        max_error: the largest of its golden outputs.
+        processes_ns: transfer in, computing and transfer out of each run, a process each.
+    """
+
+    why: str = ""
+    version: str = ""
+    built_s: float | None = None
+    log: str = ""
+    max_error: float = 0.0
+    processes_ns: tuple[tuple[int, ...], ...] = ()
+
+
 class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A measurement on a device, with all it takes to compare it or to refuse it.
 
@@ -189,8 +210,8 @@ class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         energy_mj: per inference, beyond idling; ``None`` without a sensor, or where idling takes
             as much.
         placement: where the operations run.
-        energy: how ``energy_mj`` was measured; ``None``, as ``profile`` and ``sustained``: nobody
-            asked.
+        energy: how ``energy_mj`` was measured; ``None``, as ``profile``, ``sustained`` and
+            ``trtexec``: nobody asked.
         valid: whether the figures may be believed; ``why_invalid`` says why not.
     """
 
@@ -212,6 +233,7 @@ class BenchmarkResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     energy: Energy | None = None
     profile: Profile | None = None
     sustained: Sustained | None = None
+    trtexec: Trtexec | None = None
 
     @property
     def samples_ns(self) -> tuple[int, ...]:

@@ -67,6 +67,8 @@ def _figures(document: Document) -> Iterator[tuple[str, str]]:
     yield "energy", _energy(document)
     if document["sustained_ms"] is not None:
         yield "sustained", _sustained(document["sustained_ms"])
+    if document["trtexec"] is not None:
+        yield "trtexec", _trtexec(document["trtexec"], document["trtexec_ms"])
 
 
 def _placement(placement: Document) -> str:
@@ -123,6 +125,19 @@ def _sustained(found: Document) -> str:
     else:
         told.append(f"not throttled, at most {found['hottest_celsius']:.0f} degrees")
     return "; ".join(told)
+
+
+def _trtexec(told: Document, found: Document | None) -> str:
+    """What NVIDIA's own tool measured, of an engine and by a clock of its own."""
+    if found is None:
+        return f"not measured: {told['why']}"
+    low, high = found["interval_p50"]
+    built = "built before" if told["built_s"] is None else f"built in {told['built_s']:.0f} s"
+    return (
+        f"{milliseconds(found['p50'])} (95 %: {low:.3g} to {high:.3g}, n {found['n']}), p90 "
+        f"{milliseconds(found['p90'])}; TensorRT {told['version']}, its own engine {built}, golden "
+        f"vectors off by {told['max_error']:.3g}"
+    )
 
 
 _WHOLE_MINUTES = 4.0

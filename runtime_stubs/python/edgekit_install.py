@@ -4,8 +4,9 @@
 Python 3.8 or newer, the standard library only. ``ARCHIVE`` is a zip of what belongs into
 ``site-packages``. An environment of this very interpreter is made in ``STAGING``, the module is
 imported there once, and only then ``STAGING`` becomes ``FINAL``, in one step and for good: who
-finds ``FINAL`` finds all of it. One that is whole stays as it is, for it may be in use; one
-installation at a time. A failure is one line on standard error and exit status 1.
+finds ``FINAL`` finds all of it. One that is whole stays as it is, for it may be in use. One
+installation at a time, and none beside a benchmark, which it would disturb. A failure is one line
+on standard error and exit status 1.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
-from typing import Iterator
 
 IMPORT_S = 300  # from an SD card, the first time
+PATIENCE_S = 900
+POLL_S = 0.2
+DEVICE_LOCK = "/tmp/edgekit.lock"  # noqa: S108 - the runner has the same
 
 
 class Failure(Exception):
@@ -29,7 +33,11 @@ class Failure(Exception):
 
 def install(archive: Path, staging: Path, final: Path, module: str) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
-    with locked(final.parent.with_suffix(".lock")):
+    with contextlib.ExitStack() as held:
+        lock = final.parent.with_suffix(".lock")
+        hold(held, os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        with contextlib.suppress(OSError):  # where there is none, nobody is kept out
+            hold(held, open_to_all(os.environ.get("EDGEKIT_DEVICE_LOCK", DEVICE_LOCK)))
         if final.exists():
             if is_whole(final, archive, module):
                 return
@@ -42,15 +50,29 @@ def install(archive: Path, staging: Path, final: Path, module: str) -> None:
         sync(final.parent)
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait for other installations on this device; it falls with the process."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
+def open_to_all(path: str) -> int:
+    """Open a lock that every user of this device can hold, as the runner does."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    file = os.open(path, flags | os.O_CREAT)
+    os.fchmod(file, 0o444)
+    return file
+
+
+def hold(held: contextlib.ExitStack, file: int) -> None:
+    """Lock an open file once others let go of it; it falls with the process."""
+    held.callback(os.close, file)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise Failure("a benchmark or another installation does not end there") from error
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 def is_whole(folder: Path, archive: Path, module: str) -> bool:

@@ -62,6 +62,8 @@ COUNTED = 1000
 CALM = 1.06
 DUEL_WINDOW_S = 0.012  # a shared host changes its speed within hundredths of a second
 MOST_WINDOWS = 5000
+# One name for all users of a device; nothing is ever written into it, and no link followed.
+DEVICE_LOCK = "/tmp/edgekit.lock"  # noqa: S108
 LOCK_POLL_S = 0.1
 SILENCE_S = 10.0  # after signs of life every second
 ABANDONED = 75  # sysexits.h calls it EX_TEMPFAIL
@@ -1060,7 +1062,7 @@ def sweep(emit: Events, arguments: argparse.Namespace) -> None:
     windows: Dict[str, list[Window]] = {name: [] for name in models}
     failed: Dict[str, str] = {}
     started = time.monotonic()
-    with locked(arguments.lock, arguments.lock_wait):
+    with locked(emit, arguments.lock, arguments.lock_wait):
         for number in range(arguments.rounds * VISITS_A_ROUND):
             usual_ns = undisturbed(windows)
             for name in models:
@@ -1155,6 +1157,237 @@ def peak(emit: Events, arguments: argparse.Namespace) -> None:
     emit({"event": "memory", "before_bytes": before, "peak_memory_bytes": after})
 
 
+# ----------------------------------------------------------------------------- trtexec
+#
+# NVIDIA's own tool on a Jetson: it builds an engine of an ONNX file, and times it by itself. What
+# it says goes beside the runtime's figures, never among them. Its flags, messages and files are
+# those of github.com/NVIDIA/TensorRT, ``samples/trtexec`` and ``samples/common``, of 8 and 10.
+
+TRTEXEC = "/usr/src/tensorrt/bin/trtexec"  # JetPack's, which is on nobody's PATH
+TRTEXEC_PROCESSES = 5
+TRTEXEC_LOG_BYTES = 1 << 20
+ODD_NUMBERS = {"nan": "NaN", "inf": "Infinity"}  # as C++ writes them, and JSON's readers
+TRTEXEC_DIGITS = 5e-6  # it writes six digits of each number
+STRONGLY_TYPED, ROOMY = (10,), (8, 4)  # releases of TensorRT
+ONCE = ("--iterations=1", "--duration=0", "--warmUp=0")
+
+
+def trtexec(emit: Events, arguments: argparse.Namespace) -> None:
+    """Time the artifact by NVIDIA's tool, too; where that fails it tells why, and nothing else."""
+    try:
+        emit({"event": "trtexec", **told_by_trtexec(emit, arguments)})
+    except (Failure, OSError) as error:
+        words = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", str(error)).split()
+        emit({"event": "trtexec", "why": " ".join(words)[:500]})
+
+
+def told_by_trtexec(emit: Events, arguments: argparse.Namespace) -> Event:
+    """The figures, once the engine has given the golden outputs."""
+    manifest = read_manifest(arguments.bundle)
+    model = arguments.bundle / manifest["artifact"]["path"]
+    tool = shutil.which("trtexec") or shutil.which(TRTEXEC)
+    if tool is None:
+        raise Failure("trtexec", f"there is no trtexec, neither on the PATH nor as {TRTEXEC}")
+    if model.suffix != ".onnx":
+        raise Failure("trtexec", f"trtexec takes ONNX files, and the artifact is {model.name}")
+    if arguments.trace is None:
+        raise Failure("trtexec", "there is no folder on the device that it could write into")
+    version = trtexec_version(trtexec_says(tool, ["--help"], arguments.trace))
+    kept = (arguments.engines or arguments.trace).resolve()
+    folder = kept / f"trtexec-{version}" / digest(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    emit({"event": "phase", "name": f"trtexec of TensorRT {version} builds an engine"})
+    built_s = trtexec_built(tool, version, model, manifest, folder)
+    engine = [f"--loadEngine={folder / 'model.engine'}"]
+    emit({"event": "phase", "name": "running the golden inputs by trtexec"})
+    max_error = trtexec_golden(tool, engine, arguments, manifest)
+    emit({"event": "phase", "name": "measuring by trtexec"})
+    return {
+        "version": version,
+        "built_s": built_s,
+        "log": str(folder / "build.log"),
+        "max_error": max_error,
+        "processes_ns": [trtexec_timed(tool, engine, arguments) for _ in range(TRTEXEC_PROCESSES)],
+    }
+
+
+def trtexec_says(tool: str, words: Sequence[str], folder: Path, log: str = "trtexec.log") -> str:
+    """Run it in a folder, where its log stays; the end of that.
+
+    Raises:
+        Failure: it has not passed.
+    """
+    with (folder / log).open("wb+") as file:
+        done = subprocess.run(
+            [tool, *words],
+            cwd=str(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TRTEXEC_LOG_BYTES))
+        said = file.read().decode("utf-8", "replace")
+    if done.returncode < 0:
+        raise Failure("trtexec", f"trtexec ended by {signal.Signals(-done.returncode).name}")
+    if done.returncode or trtexec_error(said):
+        why = trtexec_error(said) or f"status {done.returncode}"
+        raise Failure("trtexec", f"trtexec failed: {why}")
+    return said
+
+
+def trtexec_error(said: str) -> str:
+    """Why it has not passed; empty: it has.
+
+    ``logger.cpp``: the last line is ``&&&& PASSED TensorRT.trtexec ...`` or ``&&&& FAILED ...``,
+    severities are ``[E]``, ``[W]`` and ``[I]`` behind the time. The first error is the cause of
+    those that follow. ``--help`` gives no verdict.
+    """
+    verdicts = re.findall(r"^&&&& (PASSED|FAILED) TensorRT\.trtexec", said, re.M)
+    if verdicts == ["PASSED"] or (not verdicts and "=== Help ===" in said):
+        return ""
+    errors = re.findall(r"^(?:\[[\d/:-]+\] )?\[E\] *(\S.*)", said, re.M)
+    lines = said.strip().splitlines() or ["it said nothing"]
+    return str((errors or lines[-1:])[0])
+
+
+def trtexec_version(said: str) -> str:
+    """``10.3.0`` of ``[TensorRT v100300]``, ``8.6.1`` of ``[TensorRT v8601]``.
+
+    NvInferVersion.h: major, minor and patch are 10000, 100 and 1 from 10 on, 1000, 100 and 1
+    before. It is in the first line from 8.0 on.
+    """
+    found = re.search(r"^&&&& RUNNING TensorRT\.trtexec \[TensorRT v(\d+)\]", said, re.M)
+    if not found:
+        raise Failure("trtexec", "trtexec does not tell its version as TensorRT 8 and newer do")
+    digits = found.group(1)
+    major, rest = divmod(int(digits), 10_000 if len(digits) > len("8601") else 1000)
+    return f"{major}.{rest // 100}.{rest % 100}"
+
+
+def trtexec_types(version: str, recipe: Event) -> list[str]:
+    """What has it compute in the graph's own types.
+
+    ``--stronglyTyped`` does from 10 on. Before, types that are allowed besides float32 are named,
+    and up to 8.3 there are only 16 MB to work in unless more is asked for (``--workspace``).
+    """
+    release = tuple(map(int, version.split(".")))
+    if release >= STRONGLY_TYPED:
+        return ["--stronglyTyped"]
+    types = {"float16": ["--fp16"], "static": ["--int8"]}
+    mode = (recipe.get("quantization") or {"mode": "none"})["mode"]
+    return types.get(mode, []) + (["--workspace=1024"] if release < ROOMY else [])
+
+
+def trtexec_built(
+    tool: str, version: str, model: Path, manifest: Event, folder: Path
+) -> float | None:
+    """Build the engine, and keep it with its log; how long that took, None: it was there."""
+    engine, partial = folder / "model.engine", folder / "model.engine.partial"
+    if engine.is_file():
+        return None
+    words = [f"--onnx={model.resolve()}", f"--saveEngine={partial}"]
+    words += trtexec_types(version, manifest["recipe"])
+    try:
+        took_ns = elapsed_ns(lambda: trtexec_says(tool, [*words, *ONCE], folder, "build.log"))
+    except Failure as failure:
+        why = f"{failure}; all that it said is in {folder / 'build.log'}"
+        raise Failure("trtexec", why) from failure
+    try:
+        partial.rename(engine)
+    except OSError as error:
+        raise Failure("trtexec", "trtexec passed, and wrote no engine") from error
+    return took_ns / 1e9
+
+
+def trtexec_golden(
+    tool: str, engine: Sequence[str], arguments: argparse.Namespace, manifest: Event
+) -> float:
+    """The largest error of all golden outputs, none of which is beyond what is allowed."""
+    artifact, vectors, folder = manifest["artifact"], manifest["golden"], arguments.trace
+    sides = [
+        [Samples(arguments.bundle / name) for name in vectors[side]]
+        for side in ("inputs", "outputs")
+    ]
+    worst = 0.0
+    for inputs, wanted in zip(zip(*sides[0]), zip(*sides[1])):
+        loaded = trtexec_inputs(artifact["inputs"], inputs, folder)
+        words = [*engine, loaded, "--exportOutput=outputs.json", *ONCE]
+        trtexec_says(tool, words, folder)
+        got = trtexec_outputs(read_text(str(folder / "outputs.json")))
+        for binding, values, allowed in zip(artifact["outputs"], wanted, vectors["tolerances"]):
+            name, affine = binding["artifact"]["name"], binding["quantization"]
+            array = numpy().array(got.get(name, []), values.dtype)
+            if array.size != values.size:
+                raise Failure("trtexec", f"trtexec gives no {values.size} values of {name!r}")
+            error = largest_error(array.reshape(values.shape), values, affine)
+            written = TRTEXEC_DIGITS * float(numpy().abs(real(values, affine)).max(initial=0.0))
+            if not error <= allowed + written:
+                raise Failure(
+                    "trtexec",
+                    f"output {name!r} of the engine that trtexec built is off by {error:g} where "
+                    f"{allowed:g} is allowed; no figure is reported",
+                )
+            worst = max(worst, error)
+    return worst
+
+
+def trtexec_inputs(bindings: Sequence[Event], samples: Sequence[Any], folder: Path) -> str:
+    """Write raw samples, and name them: ``--loadInputs='name':file,...``, quoted for its colons."""
+    specs = []
+    for i, (binding, sample) in enumerate(zip(bindings, samples)):
+        sample.tofile(str(folder / f"input_{i}.bin"))
+        specs.append(f"'{binding['artifact']['name']}':input_{i}.bin")
+    return f"--loadInputs={','.join(specs)}"
+
+
+def trtexec_outputs(text: str) -> Dict[str, list[float]]:
+    """What ``--exportOutput`` writes (``exportJSONOutput``): name -> the values, flat."""
+    text = re.sub(r"(?<=[\[,\s]|-)(nan|inf)(?=[\s,\]])", lambda m: ODD_NUMBERS[m[0]], text)
+    try:
+        return {one["name"]: [float(v) for v in one["values"]] for one in json.loads(text)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure("trtexec", f"trtexec's outputs make no sense: {error!r}") from error
+
+
+def trtexec_timed(tool: str, engine: Sequence[str], arguments: argparse.Namespace) -> list[int]:
+    """Nanoseconds of each run in a process of its own, on golden sample 0."""
+    folder, warmup_ms = arguments.trace, max(1, math.ceil(1000 * arguments.warmup_seconds))
+    times = folder / "times.json"
+    times.unlink(missing_ok=True)
+    words = [
+        f"--iterations={arguments.runs}",
+        f"--duration={max(1, math.ceil(arguments.seconds))}",
+        f"--warmUp={warmup_ms}",
+        f"--exportTimes={times.name}",
+    ]
+    said = trtexec_says(tool, [*engine, *words], folder)
+    return trtexec_samples(read_text(str(times)), said, warmup_ms)
+
+
+def trtexec_samples(trace: str, said: str, warmup_ms: float) -> list[int]:
+    """Nanoseconds of each run, of what ``--exportTimes`` writes.
+
+    ``sampleReporting.cpp``, ``exportJSONTrace``: ``latencyMs`` is a query's time of transfer in,
+    computing and transfer out. Older releases have the warm-up among them: all that began before
+    its end. The summary's ``Latency: min = ... ms, ..., median = ... ms`` is of the same runs, and
+    has to agree: if one day the units change, it is noticed.
+    """
+    try:
+        runs = [run for run in json.loads(trace) if run["startComputeMs"] >= warmup_ms]
+        taken = [round(1e6 * run["latencyMs"]) for run in runs]
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise Failure("trtexec", f"trtexec's times make no sense: {error!r}") from error
+    found = re.search(r"^(?:\[[^]]*\] )*Latency: .*?\bmedian = ([\d.e+-]+) ms\b", said, re.M)
+    if not found or not taken or min(taken) <= 0:
+        raise Failure("trtexec", "trtexec passed, and told no latency in milliseconds")
+    median, told = statistics.median(taken) / 1e6, float(found.group(1))
+    if abs(median - told) > 0.01 * told:
+        why = f"its runs have a median of {median:g} ms, its summary says {told:g}"
+        raise Failure("trtexec", f"trtexec contradicts itself: {why}")
+    return taken[: MAX_SAMPLES // TRTEXEC_PROCESSES]
+
+
 PARTS: dict[str, Any] = {
     "golden": golden,
     "measure": measure,
@@ -1162,15 +1395,22 @@ PARTS: dict[str, Any] = {
     "memory": memory,
     "energy": energy,
     "profile": profile,
+    "trtexec": trtexec,
     "sustain": sustain,
 }
-PASSES = ("memory", "energy", "profile", "sustain")  # in this order: what heats comes last
-TRACED = ("golden", "profile")
+PASSES = ("memory", "energy", "profile", "trtexec", "sustain")  # what heats comes last
+TRACED = ("golden", "profile", "trtexec")
 
 
 def child(emit: Events, arguments: argparse.Namespace) -> None:
-    end_when_stdin_closes(lambda: None, TURN.release)
+    end_when_stdin_closes(end_session, TURN.release)
     PARTS[arguments.part](emit, arguments)
+
+
+def end_session() -> None:
+    """End a part with all that it has started."""
+    if os.getsid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
 
 
 # ------------------------------------------------------------------------- supervisor
@@ -1185,7 +1425,7 @@ def supervise(emit: Events, arguments: argparse.Namespace, parts: Parts) -> None
     """A whole bench, whatever runs its parts."""
     end_when_stdin_closes(parts.kill)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with locked(arguments.lock, arguments.lock_wait):
+    with locked(emit, arguments.lock, arguments.lock_wait) as device_lock:
         check_what_counts(arguments.bundle)
         for said in parts.prepare():
             emit(said)
@@ -1197,8 +1437,8 @@ def supervise(emit: Events, arguments: argparse.Namespace, parts: Parts) -> None
         for part in parts.last:
             emit({"event": "phase", "name": f"the {part} pass"})
             emit(parts.run(part))
-    seen = {"before": before, "after": after, "background_cores": others, **clocks()}
-    emit({"event": "environment", **seen})
+    seen = {"background_cores": others, "device_lock": device_lock}
+    emit({"event": "environment", "before": before, "after": after, **seen, **clocks()})
     emit({"event": "done"})
 
 
@@ -1226,7 +1466,7 @@ def duel(emit: Events, arguments: argparse.Namespace) -> None:
 
     end_when_stdin_closes(kill)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with locked(arguments.lock, arguments.lock_wait):
+    with locked(emit, arguments.lock, arguments.lock_wait) as device_lock:
         for which, parts in enumerate(both):
             emit({"event": "turn", "of": which})
             check_what_counts(arguments.bundle[which])
@@ -1239,8 +1479,8 @@ def duel(emit: Events, arguments: argparse.Namespace) -> None:
                 emit({"event": "turn", "of": which})
                 emit(told[which])
         after, others = state(), usage.by_others()
-    seen = {"before": before, "after": after, "background_cores": others, **clocks()}
-    emit({"event": "environment", **seen})
+    seen = {"background_cores": others, "device_lock": device_lock}
+    emit({"event": "environment", "before": before, "after": after, **seen, **clocks()})
     emit({"event": "done"})
 
 
@@ -1303,25 +1543,63 @@ def check_golden(event: Event) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path | None, wait_s: float) -> Iterator[None]:
-    """Hold the device's lock; it falls with the process, however that ends."""
+def locked(emit: Events, path: Path | None, wait_s: float) -> Iterator[str | None]:
+    """Hold a working folder's lock and the device's, which others have from other folders.
+
+    Yields the device's; None: there is none to be had here, which is said. Both fall with the
+    process, however that ends.
+    """
     if path is None:
-        yield
+        yield None
         return
+    deadline = time.monotonic() + wait_s
+    with contextlib.ExitStack() as held:
+        try:
+            file = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            hold(emit, held, file, deadline)
+        except OSError as error:
+            raise Failure("device", f"cannot open the lock {path}: {error.strerror}") from error
+        yield hold_device(emit, held, deadline)
+
+
+def hold_device(emit: Events, held: contextlib.ExitStack, deadline: float) -> str | None:
+    path = os.environ.get("EDGEKIT_DEVICE_LOCK", DEVICE_LOCK)
     try:
-        file = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        hold(emit, held, open_to_all(path), deadline)
     except OSError as error:
-        raise Failure("device", f"cannot open the lock {path}: {error.strerror}") from error
-    try:
-        deadline = time.monotonic() + wait_s
-        while not try_lock(file):
-            if time.monotonic() >= deadline:
-                hint = "wait for it to end: two at once would both measure wrong"
-                raise Failure("busy", f"another benchmark holds {path}", hint)
-            time.sleep(LOCK_POLL_S)
-        yield
-    finally:
-        os.close(file)
+        why = f"others here are not kept from measuring, too: {path}: {error.strerror}"
+        emit({"event": "phase", "name": why})
+        return None
+    return path
+
+
+def open_to_all(path: str) -> int:
+    """Open a lock that every user of this device can hold: reading is all that it takes.
+
+    Creating is tried only where there is none: Linux refuses that of another's file in a
+    folder such as /tmp (docs.kernel.org/admin-guide/sysctl/fs.html, ``protected_regular``).
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    file = os.open(path, flags | os.O_CREAT)
+    os.fchmod(file, 0o444)
+    return file
+
+
+def hold(emit: Events, held: contextlib.ExitStack, file: int, deadline: float) -> None:
+    """Lock an open file, which stays so as long as the context does."""
+    held.callback(os.close, file)
+    others = "another benchmark or installation runs on this device"
+    if try_lock(file):
+        return
+    emit({"event": "phase", "name": f"waiting: {others}"})
+    while not try_lock(file):
+        if time.monotonic() >= deadline:
+            raise Failure(
+                "busy", others, "wait for it to end: two at once would both measure wrong"
+            )
+        time.sleep(LOCK_POLL_S)
 
 
 def try_lock(file: int) -> bool:
@@ -1543,7 +1821,30 @@ def heat() -> Event:
         "frequency_cap_khz": highest(numbers(f"{CPUS}/cpu*/cpufreq/scaling_max_freq")),
         "temperature_celsius": highest(celsius),
         "throttle_bits": output_of("vcgencmd", "get_throttled").partition("=")[2] or None,
+        "thermal_status": thermal_status(output_of("dumpsys", "thermalservice")),
+        "battery_celsius": battery_celsius(output_of("dumpsys", "battery")),
     }
+
+
+def thermal_status(said: str) -> int | None:
+    """How far Android slows the device down, of what ``dumpsys thermalservice`` says.
+
+    AOSP, ``ThermalManagerService.dump``: ``Thermal Status: N``; and ``IsStatusOverride: true``
+    where ``cmd thermalservice override-status`` pretends one. 0 to 6 are
+    ``PowerManager.THERMAL_STATUS_NONE`` to ``_SHUTDOWN``.
+    """
+    found = re.search(r"^Thermal Status: ([0-6])\s*$", said, re.M)
+    return int(found.group(1)) if found and "IsStatusOverride: true" not in said else None
+
+
+def battery_celsius(said: str) -> float | None:
+    """Of what ``dumpsys battery`` says: ``temperature: 310`` is in tenths of a degree.
+
+    AOSP, ``BatteryService.dump``: it says ``UPDATES STOPPED`` where ``dumpsys battery set``
+    pretends another.
+    """
+    found = re.search(r"^\s*temperature: (-?\d{1,4})\s*$", said, re.M)
+    return int(found.group(1)) / 10 if found and "UPDATES STOPPED" not in said else None
 
 
 def power_mode(said: str) -> str | None:

@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console, RenderableType
 
 from edgekit import devices
 from edgekit.benchmarking import Settings, as_json, benchmark, load, save
@@ -25,7 +27,9 @@ from edgekit.errors import (
     RunnerFailed,
     UsageError,
 )
+from edgekit.report import measurements
 from tests.benchmarking.deployed import RUNTIME, Deployed, deploy, replaced
+from tests.runtime_stubs import trtexec
 
 QUICK = Settings(runs=20, seconds=0.05, warmup_runs=1, warmup_seconds=0.01, processes=2)
 
@@ -42,6 +46,13 @@ def measured(transport: Any, deployed: Deployed, settings: Settings = QUICK) -> 
     return benchmark(
         transport, deployed.bundle, deployed.deployment, deployed.facts, RUNTIME, settings
     )
+
+
+def said(shown: RenderableType) -> str:
+    """What a person reads, each cell on one line."""
+    console = Console(width=400, file=StringIO(), record=True)
+    console.print(shown)
+    return console.export_text()
 
 
 class TestHere:
@@ -88,11 +99,34 @@ class TestHere:
         assert document["sustained_ms"]["first"] > 0
         assert (document["energy_figures"] is None) == bool(result.energy.why)
 
+    def test_nvidias_own_tool_has_figures_of_its_own(
+        self, local: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", trtexec.install(tmp_path / "bin"))
+        asked = msgspec.structs.replace(QUICK, trtexec=True, memory=False, energy=False)
+        result = measured(local, deploy(tmp_path), asked)
+        assert result.trtexec
+        assert result.trtexec.version == "10.3.0"
+        save(result, tmp_path / "result.json")
+        assert load(tmp_path / "result.json") == result
+        document = as_json(result)
+        assert document["trtexec_ms"]["n"] == 100
+        assert document["trtexec_ms"]["p50"] == pytest.approx(1.0095)
+        assert document["latency_ms"]["n"] == len(result.samples_ns)
+        shown = said(measurements.measured(document))
+        assert "1.01 ms (95 %: 1.0" in shown
+        assert "TensorRT 10.3.0, its own engine built in" in shown
+        monkeypatch.setenv("TRTEXEC_FAULT", "wrong")
+        document = as_json(measured(local, deploy(tmp_path / "again"), asked))
+        assert document["trtexec_ms"] is None
+        assert "no figure is reported" in said(measurements.measured(document))
+
     def test_what_nobody_asked_for_is_not_done(self, local: Transport, tmp_path: Path) -> None:
         bare = msgspec.structs.replace(QUICK, memory=False, energy=False)
         result = measured(local, deploy(tmp_path), bare)
         assert (result.peak_memory_bytes, result.energy, result.profile) == (None, None, None)
         assert as_json(result)["sustained_ms"] is None
+        assert (result.trtexec, as_json(result)["trtexec_ms"]) == (None, None)
 
     def test_progress_is_told(self, local: Transport, tmp_path: Path) -> None:
         said: list[str] = []

@@ -61,6 +61,8 @@ def test_windows_out_of_order_are_no_reason_to_end() -> None:
     [
         ({"throttle_bits": ["0x0", "0x0", "0x4"]}, "from 20 s on: the firmware reports 0x4"),
         ({"throttle_bits": ["0x0"] * 3}, None),
+        ({"thermal_status": [1, 1, 2]}, "from 20 s on: Android's thermal status is moderate"),
+        ({"thermal_status": [1, 1, 0]}, None),
         ({"frequency_cap_khz": [2_400_000, 1_500_000, 1_500_000]}, "from 10 s on: the clock's"),
         ({"frequency_cap_khz": [2_400_000] * 3}, None),
         (

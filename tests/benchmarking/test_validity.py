@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgekit.benchmarking.events import Environment, State
-from edgekit.benchmarking.validity import slowdown, throttle_events, why_invalid
+from edgekit.benchmarking.validity import android_slowed, slowdown, throttle_events, why_invalid
 
 STEADY = [(1000,) * 30, (1010,) * 30]
 SLOWING = [(1000,) * 30, (1500,) * 30]
@@ -32,6 +32,10 @@ def test_a_calm_device_is_believed() -> None:
         ({"throttle_bits": "0x0"}, {"throttle_bits": "0x40000"}),
         ({"throttle_bits": "0x10000"}, {"throttle_bits": "0x50000"}),
         ({"throttle_bits": "0x50005"}, {"throttle_bits": "0x50005"}),
+        ({"thermal_status": 0}, {"thermal_status": 1}),
+        ({"thermal_status": 2}, {"thermal_status": 2}),
+        ({"thermal_status": 3}, {"thermal_status": 0}),
+        ({}, {"thermal_status": 2}),
         ({"power_mode": "MAXN (0)"}, {"power_mode": "15W (2)"}),
         ({"throttle_count": 3}, {"throttle_count": 4}),
         ({"frequency_cap_khz": 2_400_000}, {"frequency_cap_khz": 1_500_000}),
@@ -48,6 +52,11 @@ def test_what_the_system_reports(before: dict[str, Any], after: dict[str, Any]) 
     [
         ({}, {"throttle_bits": "0x0"}),
         ({"throttle_bits": "0x50000"}, {"throttle_bits": "0x50000"}),
+        ({"thermal_status": 0}, {"thermal_status": 0}),
+        ({"thermal_status": 1}, {"thermal_status": 1}),
+        ({"thermal_status": 1}, {"thermal_status": 0}),
+        ({}, {"thermal_status": 1}),
+        ({"thermal_status": 0}, {}),
         ({"power_mode": "MAXN (0)"}, {"power_mode": "MAXN (0)"}),
         ({}, {"throttle_bits": "VCHI initialization failed"}),
         ({"throttle_count": 3}, {"throttle_count": 3}),
@@ -107,3 +116,8 @@ def test_slowdown_compares_thirds() -> None:
     assert slowdown(SLOWING) == 1.5
     assert slowdown([(5,)]) == 1.0
     assert slowdown([(0, 0, 1)]) == 1.0
+
+
+def test_androids_status_is_named() -> None:
+    assert android_slowed(0, 1) == "Android's thermal status rose from none to light"
+    assert android_slowed(1, 2) == "Android's thermal status is moderate"

@@ -141,6 +141,8 @@ def test_an_output_that_is_a_folder_of_something_else(edgekit: Edgekit, tmp_path
         ("plan", DIGITS_MODEL, *PI, "--max-latency-ms", "soon"),
         ("plan", DIGITS_MODEL, *PI, "--shape", "image"),
         ("plan", DIGITS_MODEL, *PI, "--max-lat", "5"),
+        ("build", DIGITS_MODEL, *PI, "--provision", "-o", "out.edgekit"),
+        ("build", DIGITS_MODEL, *PI, "--wheels", ".", "-o", "out.edgekit"),
         ("push", CALIBRATION, "--on", "ftp://somewhere"),
     ],
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edgekit.cli import fleets
+from edgekit import benchmarking, field
+from edgekit.bundle import Bundle
+from edgekit.cli import arguments, commands, fleets
 from edgekit.fleet import Member, Row
 from tests.benchmarking.deployed import deploy
 from tests.cli.conftest import Edgekit
@@ -70,7 +73,7 @@ def test_push_to_all(edgekit: Edgekit, bundle: Path, fleet: Path) -> None:
 
 def test_bench_on_two(edgekit: Edgekit, bundle: Path, tmp_path: Path) -> None:
     targets = [f"local:{tmp_path}/{name}" for name in ("one", "two")]
-    words = ("bench", bundle, "--on", targets[0], "--on", targets[1], *QUICK, "--at-once", 1)
+    words = ("bench", bundle, "--on", targets[0], "--on", targets[1], *QUICK)
     ran = edgekit(*words, "-o", tmp_path / "results", "--json")
     assert ran.code == 0, ran.stderr
     for row, target in zip(ran.json["devices"], targets, strict=True):
@@ -79,6 +82,22 @@ def test_bench_on_two(edgekit: Edgekit, bundle: Path, tmp_path: Path) -> None:
         assert row["latency_ms"]["n"] >= 5
     assert len(list((tmp_path / "results").glob("*.json"))) == 2
     assert "ms" in edgekit(*words).stdout
+
+
+def test_bench_on_one_under_two_names(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy: set[str] = set()
+
+    def measure(_: Bundle, target: str, **__: object) -> None:
+        busy.add(target)
+        time.sleep(0.05)
+        assert busy == {target}
+        busy.remove(target)
+
+    monkeypatch.setattr(field, "measure", measure)
+    monkeypatch.setattr(benchmarking, "as_json", lambda _: {})
+    words = ["bench", str(bundle), "--on", "ssh://a", "--on", "openssh://pi@a:22/~/other"]
+    document, _ = commands.bench(arguments.parse(words))
+    assert document["exit_code"] == 0, document
 
 
 def test_a_result_that_cannot_be_told_is_its_own_devices_error() -> None:

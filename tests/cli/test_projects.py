@@ -204,8 +204,8 @@ def test_a_command_is_about_one_thing_or_about_a_project(
 
 
 def test_there_is_no_project(edgekit: Edgekit, tmp_path: Path) -> None:
-    for command in ("build", "check"):
-        ran = edgekit(command, "--json", cwd=tmp_path)
+    for words in (("build",), ("check",), ("bench", "--provision")):
+        ran = edgekit(*words, "--json", cwd=tmp_path)
         assert (ran.code, ran.error["kind"]) == (2, "project")
         assert "edgekit init" in ran.error["hint"]
 

@@ -297,14 +297,17 @@ def test_who_comes_second_leaves_what_the_first_uses(
     assert home.stat().st_ino == before
 
 
-def test_two_installations_wait_for_each_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("holder", ["an installation", "a benchmark"])
+def test_an_installation_waits(tmp_path: Path, device_lock: Path, holder: str) -> None:
     archive, home = tmp_path / "archive.zip", tmp_path / "runtimes" / "one"
     home.parent.mkdir()
     (tmp_path / "staging").mkdir()
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("numpy/__init__.py", "")
         packed.writestr("runtime.py", "")
-    with (tmp_path / "runtimes.lock").open("w") as held:
+    device_lock.touch()
+    lock = device_lock if holder == "a benchmark" else tmp_path / "runtimes.lock"
+    with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(subprocess.TimeoutExpired):
             installing(archive, home, timeout_s=1)

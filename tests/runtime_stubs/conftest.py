@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
+from edgekit import resources
 from tests.runtime_stubs import bundles
 from tests.runtime_stubs.bundles import Contents, Tensor
+
+
+@pytest.fixture(scope="session")
+def runner() -> ModuleType:
+    """The runner as a module, for its functions without effects."""
+    spec = importlib.util.spec_from_file_location("runner_under_test", resources.runner())
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

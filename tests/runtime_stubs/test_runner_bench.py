@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -367,7 +369,8 @@ class TestLock:
         lock = ("--lock", str(tmp_path / "lock"))
         with benching(bundle, *LONG, *lock) as first:
             next_event(first)
-            status, (error,) = bench(bundle, *QUICK, *lock, "--lock-wait", "0.2")
+            status, (waiting, error) = bench(bundle, *QUICK, *lock, "--lock-wait", "0.2")
+            assert "waiting: another benchmark" in waiting["name"]
             assert (status, error["kind"]) == (1, "busy")
             first.kill()
             first.wait(10)
@@ -377,6 +380,48 @@ class TestLock:
         lock = ("--lock", str(tmp_path / "lock"))
         with benching(bundle, *QUICK, *lock):
             assert bench(bundle, *QUICK, *lock, "--lock-wait", "30")[0] == 0
+
+    def test_one_device_measures_for_one_folder_at_a_time(
+        self, bundle: Path, tmp_path: Path, device_lock: Path
+    ) -> None:
+        with benching(bundle, *LONG, *working(tmp_path / "one")) as first:
+            next_event(first)
+            second = (*QUICK, *working(tmp_path / "two"))
+            status, (_, error) = bench(bundle, *second, "--lock-wait", "0.2")
+            assert (status, error["kind"]) == (1, "busy")
+            first.kill()
+            first.wait(10)
+            status, events = bench(bundle, *second)
+            assert (status, only(events, "environment")["device_lock"]) == (0, str(device_lock))
+
+    def test_every_user_can_hold_the_devices_lock(self, bundle: Path, tmp_path: Path) -> None:
+        """Its owner's file mode creation mask, and that it is another's, do not matter."""
+        path = tmp_path / "device.lock"
+        env = {"EDGEKIT_DEVICE_LOCK": str(path)}
+        mask = os.umask(0o077)
+        try:
+            bench(bundle, *QUICK, *working(tmp_path / "one"), env=env)
+        finally:
+            os.umask(mask)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o444
+        if os.geteuid() == 0:
+            os.chown(path, 12345, 12345)
+        status, events = bench(bundle, *QUICK, *working(tmp_path / "two"), env=env)
+        assert (status, only(events, "environment")["device_lock"]) == (0, str(path))
+
+    @pytest.mark.parametrize("kind", ["nowhere", "link"])
+    def test_where_the_device_has_none_it_is_said(
+        self, bundle: Path, tmp_path: Path, kind: str
+    ) -> None:
+        path = tmp_path / "device.lock" if kind == "link" else tmp_path / "nowhere" / "lock"
+        if kind == "link":
+            path.symlink_to(tmp_path / "elsewhere")
+        env = {"EDGEKIT_DEVICE_LOCK": str(path)}
+        status, events = bench(bundle, *QUICK, *working(tmp_path / "work"), env=env)
+        assert status == 0
+        assert any("are not kept from measuring" in event.get("name", "") for event in events)
+        assert only(events, "environment")["device_lock"] is None
+        assert not (tmp_path / "elsewhere").exists()
 
     def test_a_link_is_no_lock(self, bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")

@@ -7,8 +7,6 @@ it is a folder laid out as the kernel lays it out. The arithmetic behind is the 
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,19 +14,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
-from edgekit import resources
-
-
-@pytest.fixture(scope="module")
-def runner() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("runner_under_test", resources.runner())
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -102,6 +87,69 @@ NV Power Mode: 15W
 )
 def test_jetson_clocks(runner: ModuleType, said: str, locked: bool | None, cap: float) -> None:
     assert runner.jetson_clocks(said) == {"clocks_locked": locked, "gpu_frequency_cap_khz": cap}
+
+
+# The heat of a phone
+
+HOT = """IsStatusOverride: false
+ThermalEventListeners:
+\tcallbacks: 2
+Thermal Status: 2
+Cached temperatures:
+\tTemperature{mValue=41.2, mType=3, mName=skin, mStatus=2}
+"""
+BATTERY = """Current Battery Service state:
+  AC powered: false
+  USB powered: true
+  level: 87
+  scale: 100
+  voltage: 4210
+  temperature: 412
+  technology: Li-ion
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (HOT, 2),
+        (HOT.replace("Override: false", "Override: true"), None),
+        (HOT.replace("Status: 2\n", "Status: 9\n"), None),
+        ("Thermal Status: 0", 0),
+        ("Can't find service: thermalservice", None),
+        ("Permission Denial: can't dump thermalservice from pid=1, uid=10123", None),
+        ("", None),
+    ],
+)
+def test_thermal_status(runner: ModuleType, said: str, status: int | None) -> None:
+    assert runner.thermal_status(said) == status
+
+
+@pytest.mark.parametrize(
+    ("said", "celsius"),
+    [
+        (BATTERY, 41.2),
+        (BATTERY.replace("412", "-35"), -3.5),
+        (
+            BATTERY.replace("state:\n", "state:\n  (UPDATES STOPPED -- use 'reset' to restart)\n"),
+            None,
+        ),
+        (BATTERY.replace("temperature: 412", ""), None),
+        ("", None),
+    ],
+)
+def test_battery_celsius(runner: ModuleType, said: str, celsius: float | None) -> None:
+    assert runner.battery_celsius(said) == celsius
+
+
+def test_the_state_is_of_the_phones_own_tool(runner: ModuleType, tools: Any) -> None:
+    tools(
+        "dumpsys",
+        f'case $1 in battery) /bin/cat <<"END"\n{BATTERY}END\n;; '
+        f'thermalservice) /bin/cat <<"END"\n{HOT}END\n;; esac',
+    )
+    seen = runner.heat()
+    assert (seen["thermal_status"], seen["battery_celsius"]) == (2, 41.2)
 
 
 def test_the_state_is_of_the_boards_own_tools(runner: ModuleType, tools: Any) -> None:

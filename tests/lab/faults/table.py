@@ -248,6 +248,8 @@ FAULTS = {
         (
             _RUNNER + "TestLock::test_a_second_bench_does_not_measure_beside_the_first",
             _RUNNER + "TestLock::test_a_second_bench_waits_for_the_first",
+            _RUNNER + "TestLock::test_one_device_measures_for_one_folder_at_a_time",
+            _PROVISION + "test_an_installation_waits",
         ),
     ),
     48: Fault("a push during a benchmark", (_PROC + "test_a_push_during_a_benchmark",)),
