@@ -81,7 +81,7 @@ def _main(
 
 @pytest.fixture(scope="session")
 def digits_bundle(edgekit: Edgekit, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example, built for a Raspberry Pi 5."""
+    """The example, built for a Raspberry Pi 5; its user is of the group ``digits-bundle``."""
     path = tmp_path_factory.mktemp("built") / "digits.edgekit"
     ran = edgekit("build", DIGITS_MODEL, "--device", "raspberry-pi-5", *DATA, "-o", path)
     assert ran.code == 0, ran.stderr
