@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil, sqrt
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,6 @@ def interval(before: Array, after: Array) -> tuple[float, float]:
         before: ``[samples]``, one score each.
         after: the same of the other network.
     """
-    from scipy import stats
-
     differences = np.asarray(before, np.float64) - np.asarray(after, np.float64)
     count = len(differences)
     if before.dtype == after.dtype == np.bool_:
@@ -37,11 +36,13 @@ def interval(before: Array, after: Array) -> tuple[float, float]:
         total = count + 2.0
         mean = (worse - better) / total
         spread = sqrt((worse + better) / total - mean**2)
-        reach = stats.norm.ppf((1 + _CONFIDENCE) / 2) * spread / sqrt(total)
+        reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * spread / sqrt(total)
     elif count > 1:
+        from scipy.special import stdtrit
+
         total, mean = float(count), float(differences.mean())
         spread = float(differences.std(ddof=1))
-        reach = stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1) * spread / sqrt(total)
+        reach = stdtrit(count - 1, (1 + _CONFIDENCE) / 2) * spread / sqrt(total)
     else:
         return -np.inf, np.inf
     return float(mean - reach), float(mean + reach)

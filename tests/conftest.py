@@ -12,6 +12,8 @@ from edgekit.toolchain import environments, process
 from edgekit.toolchain.environments import TENSORFLOW
 
 os.environ.setdefault("EDGEKIT_TOOLCHAIN", str(environments.home()))
+# The tests start hundreds of processes: each would compile edgekit anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

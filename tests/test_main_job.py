@@ -117,7 +117,6 @@ def prepared(name: str, change: Callable[[np.ndarray], np.ndarray], folder: Path
 
 
 MODELS = {
-    "resnet20": (RESNET20, "cifar10_nchw", lambda x: x, 0.928),
     "vww_96_float": (PERSON, "person", lambda x: x.transpose(0, 3, 1, 2), 0.862),
     "opt-mnist": (MNIST, "mnist", lambda x: x * 255, 0.984),
 }

@@ -12,13 +12,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
-from edgekit import __version__, mil
+from edgekit import __version__
 from edgekit.datasets import Dataset
 from edgekit.domain import (
     Artifact,
@@ -42,6 +42,9 @@ from edgekit.interfaces import to_pixels
 from edgekit.sources import SourceModel, random_feeds
 from edgekit.sources.difference import relative_error
 from edgekit.toolchain import isolation
+
+if TYPE_CHECKING:
+    from edgekit import mil
 
 RUNTIME = "coreml"
 _FILE = "model.mlpackage"
@@ -264,6 +267,8 @@ def describe(package: Path) -> Described:
 
 
 def _loaded(package: Path) -> mil.Program:
+    from edgekit import mil
+
     program = mil.load(package)
     if missing := mil.unsupported(program):
         named = ", ".join(sorted({op.type for op in missing}))
@@ -290,6 +295,8 @@ def infer(artifact: Path, _runtime: str, inputs: Mapping[str, Path], folder: Pat
 
 
 def _infer(artifact: Path, inputs: dict[str, Path], folder: Path) -> Described:
+    from edgekit import mil
+
     program = _loaded(artifact)
     described = _described(program)
     stacks = {name: np.load(path, mmap_mode="r") for name, path in inputs.items()}
@@ -310,6 +317,8 @@ def _infer(artifact: Path, inputs: dict[str, Path], folder: Path) -> Described:
 
 def operators(path: Path) -> dict[str, int]:
     """The operations of a package but for its constants, with their number."""
+    from edgekit import mil
+
     kinds = (operation.type for operation in mil.load(path).operations)
     return dict(Counter(kind for kind in kinds if not kind.startswith("const")))
 

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from onnxsim.coreml_export import SUPPORTED_ONNX_OPS, convert_to_coreml
 
 from edgekit.errors import ConversionFailed, EdgekitError
 from edgekit.formats.coreml_package import border_names
 from edgekit.formats.coreml_rewrites import REWRITES
 from edgekit.formats.coreml_rewriting import Refusal, Scene, rewritten
+from edgekit.toolchain import frameworks
+
+with frameworks.hidden("sympy"):
+    from onnxsim.coreml_export import SUPPORTED_ONNX_OPS, convert_to_coreml
 
 _MAX_RANK = 5
 _MAX_TRIED = 64
@@ -65,7 +68,8 @@ def converted(model: ModelProto, *, release: int, float16: bool) -> Any:
     Raises:
         ConversionFailed: nodes that the exporter refuses, all of them.
     """
-    import coremltools as ct
+    with frameworks.hidden():
+        import coremltools as ct
 
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     precision = ct.precision.FLOAT16 if float16 else ct.precision.FLOAT32

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxsim
 from numpy.typing import NDArray
 from onnx import (
     FunctionProto,
@@ -25,6 +24,11 @@ from onnx import (
     version_converter,
 )
 from onnx.inliner import inline_local_functions, inline_selected_functions
+
+from edgekit.toolchain import frameworks
+
+with frameworks.hidden("sympy"):
+    import onnxsim
 
 _MAX_PASSES = 12
 _REDUCE_AXES_INPUT = 18

@@ -22,7 +22,7 @@ from edgekit.sources import reference
 from edgekit.sources.feeds import Feeds
 from edgekit.toolchain import frameworks
 
-with frameworks.hidden():
+with frameworks.hidden("sympy"):
     import onnxsim
 
 ONNX_ERRORS = (

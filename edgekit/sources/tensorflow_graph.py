@@ -83,9 +83,10 @@ def _converted(original: Original, shapes: Shapes, graph: Path) -> Ran:
         from edgekit.sources import tflite_graph
 
         return tflite_graph.convert(original.path, shapes, graph)
+    model = _traceable(original, shapes)
     from edgekit.sources import traced
 
-    return traced.convert(_traceable(original, shapes), graph)
+    return traced.convert(model, graph)
 
 
 @contextmanager
@@ -112,9 +113,10 @@ def to_tflite(original: Original, shapes: Shapes, destination: Path) -> None:
         ModelError: as ``convert``.
         Exception: whatever the converter raises.
     """
+    model = _traceable(original, shapes)
     from edgekit.sources import traced
 
-    traced.to_tflite(_traceable(original, shapes), destination)
+    traced.to_tflite(model, destination)
 
 
 def _traceable(original: Original, shapes: Shapes) -> traced.Traceable:

@@ -21,6 +21,7 @@ from edgekit.planning import rates
 from tests.cli.conftest import DATA, Edgekit
 from tests.paths import DIGITS_MODEL
 
+pytestmark = pytest.mark.xdist_group("digits-bundle")
 REFERENCE = rates._reference()[0]
 COMMANDS = (
     "devices",

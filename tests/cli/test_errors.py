@@ -106,6 +106,7 @@ def test_a_device_of_another_format(edgekit: Edgekit, tmp_path: Path) -> None:
     assert "coreml" in error["hint"]
 
 
+@pytest.mark.xdist_group("digits-bundle")
 def test_unreachable_host(edgekit: Edgekit, digits_bundle: Path, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -115,6 +116,7 @@ def test_unreachable_host(edgekit: Edgekit, digits_bundle: Path, tmp_path: Path)
     assert str(port) in error["message"]
 
 
+@pytest.mark.xdist_group("digits-bundle")
 def test_a_damaged_bundle(edgekit: Edgekit, digits_bundle: Path, tmp_path: Path) -> None:
     content = bytearray(digits_bundle.read_bytes())
     content[len(content) // 2] ^= 1

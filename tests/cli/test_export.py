@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Edgekit
+
+pytestmark = pytest.mark.xdist_group("digits-bundle")
 
 
 def test_export_says_what_it_wrote(edgekit: Edgekit, digits_bundle: Path, tmp_path: Path) -> None:

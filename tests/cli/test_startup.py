@@ -11,7 +11,8 @@ import pytest
 
 from tests.paths import CALIBRATION, DIGITS_MODEL, ROOT
 
-FRAMEWORKS = ("jax", "keras", "tensorflow", "tf_keras", "torch")
+FRAMEWORKS = ("jax", "keras", "sklearn", "sympy", "tensorflow", "tf_keras", "torch")
+"""And what else would take as long, for nothing."""
 
 HEAVY = {
     "ai_edge_litert",

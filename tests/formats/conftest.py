@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,28 @@ import pytest
 from edgekit import datasets, sources, validation
 from edgekit.datasets import Dataset
 from edgekit.sources import SourceModel
+from edgekit.toolchain import isolation
 from tests.paths import CALIBRATION, DIGITS_MODEL, EVALUATION
 
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> SourceModel:
     return sources.load(DIGITS_MODEL, tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture
+def here(source: SourceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools are called in this process: loading them takes longer than what they do here.
+
+    ``test_equal_jobs_give_equal_bytes`` has each format call them as it does elsewhere.
+    """
+
+    def call[**P, T](
+        function: Callable[P, T], _: object, /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(isolation, "call", call)
 
 
 @pytest.fixture(scope="session")

@@ -79,13 +79,13 @@ class TestCoreML(FormatContract):
         job = self.job(source, folder, folder, quantization=quantization)
         return coreml.make(msgspec.structs.replace(job, **more))
 
+    @pytest.mark.usefixtures("here")
     @pytest.mark.parametrize("name", FORMS)
     def test_every_form_of_weights_is_stored_and_right(
         self, spec: FormatSpec, reference: validation.Reference, tmp_path: Path, name: str
     ) -> None:
         quantization, cosine = FORMS[name]
         package = tmp_path / "model.mlpackage"
-        # In this process: loading the tools takes longer than what they do here.
         described = coreml.write(
             reference.source, package, coreml.Form(quantization=quantization, release=18)
         )
@@ -124,6 +124,7 @@ class TestCoreML(FormatContract):
             total.update(part.encode() + b"\0" + hashlib.sha256(content).digest())
         assert made[0].sha256 == total.hexdigest()
 
+    @pytest.mark.usefixtures("here")
     def test_metadata_say_where_it_is_from(self, tmp_path: Path) -> None:
         made = small(node("Relu", ["x"], ["y"], "layer"))
         made.producer_name = "a framework"
@@ -144,6 +145,7 @@ class TestCoreML(FormatContract):
         manifest = json.loads((tmp_path / artifact.path / "Manifest.json").read_bytes())
         assert manifest["rootModelIdentifier"] in manifest["itemInfoEntries"]
 
+    @pytest.mark.usefixtures("here")
     @pytest.mark.parametrize(
         ("device", "version"),
         [("iphone-14", 7), ("iphone-15-pro", 8), ("iphone-16", 9), (None, 8)],
@@ -178,6 +180,7 @@ class TestCoreML(FormatContract):
         with pytest.raises(ToolError, match="1, 2, 3, 4, 6, 8"):
             self.make(source, tmp_path, stored(Mode.PALETTIZED, "lut5"))
 
+    @pytest.mark.usefixtures("here")
     def test_static_int8_computes_between_quantized_tensors(
         self, source: SourceModel, calibration: Dataset, tmp_path: Path
     ) -> None:
@@ -185,6 +188,7 @@ class TestCoreML(FormatContract):
         found = operations(tmp_path / artifact.path)
         assert {"quantize", "dequantize", "constexpr_affine_dequantize"} <= found
 
+    @pytest.mark.usefixtures("here")
     def test_everything_refused_is_named_at_once(self, tmp_path: Path) -> None:
         """Operator, node and reason, of every node."""
         made = small(
@@ -196,6 +200,7 @@ class TestCoreML(FormatContract):
         assert "Acos 'encoder/acos'" in caught.value.message
         assert not (tmp_path / "model.mlpackage").exists()
 
+    @pytest.mark.usefixtures("here")
     def test_names_that_core_ml_does_not_take_are_bound(self, tmp_path: Path) -> None:
         made = model(
             [node("Relu", ["input.1"], ["2:0"], "layer")],
@@ -210,6 +215,7 @@ class TestCoreML(FormatContract):
         got = mil.evaluate(program, {"input_1": np.array([[-1, 0, 2]], np.float32)})
         np.testing.assert_array_equal(got["_2_0"], [[0, 0, 2]])
 
+    @pytest.mark.usefixtures("here")
     def test_bools_and_long_integers_cross_the_border_as_int32(self, tmp_path: Path) -> None:
         made = model(
             [

@@ -1,12 +1,14 @@
 """Hostile files of TensorFlow's kinds: refused, and nothing that they hold has run."""
 
 import struct
+import sys
 import zipfile
 
 import pytest
 
 from edgekit import sources
 from edgekit.errors import ModelError
+from edgekit.sources import Original, tensorflow_graph
 
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
@@ -61,6 +63,16 @@ def test_a_keras_configuration_that_names_code_is_refused(config, tensorflow_mod
     path = tmp_path / "forged.keras"
     repacked(tensorflow_models / "gru.keras", path, {"config.json": config.encode()})
     refusal(path, tmp_path, tensorflow_models / "canary")
+
+
+def test_tensorflow_is_not_loaded_for_what_is_refused(tmp_path, monkeypatch):
+    """It takes seconds, and may look at the file itself."""
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    path = tmp_path / "code.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("code.py", "")
+    with pytest.raises(ModelError, match=r"'code\.py'"):
+        tensorflow_graph.convert(Original(kind="keras", path=path), tmp_path, {})
 
 
 def repacked(source, destination, changed):
