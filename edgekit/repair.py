@@ -162,7 +162,7 @@ def _step(recipe: Recipe) -> Step | None:
 def _by_worth(costs: Sequence[NodeCost], summary: ModelSummary) -> list[NodeCost]:
     """Those first that cost most for each of their weights."""
     weights = {node.name: max(1, node.parameters) for node in summary.nodes}
-    return sorted(costs, key=lambda cost: (-cost.error / weights[cost.name], cost.name))
+    return sorted(costs, key=lambda cost: (-cost.error / weights.get(cost.name, 1), cost.name))
 
 
 def _sensitivity(

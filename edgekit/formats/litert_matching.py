@@ -76,10 +76,12 @@ def _weights(model: bytes) -> Iterator[tuple[str, Floats]]:
         tensor = _second(graph, operator)
         data = made.buffers[tensor.buffer].data if tensor else None
         if tensor and data is not None and tensor.type == schema.TensorType.FLOAT32:
-            outputs = (graph.tensors[index].name.decode() for index in operator.outputs)
+            outputs = (graph.tensors[i].name.decode() for i in operator.outputs if i >= 0)
             yield ";".join(outputs), np.sort(np.asarray(data).view(np.float32), None)
 
 
 def _second(graph: Any, operator: Any) -> Any | None:
-    inputs = operator.inputs
-    return graph.tensors[inputs[_WEIGHT]] if len(inputs) > _WEIGHT else None
+    """The tensor that an operator takes second; ``None``: it takes none."""
+    taken = operator.inputs
+    given = taken is not None and len(taken) > _WEIGHT and taken[_WEIGHT] >= 0
+    return graph.tensors[taken[_WEIGHT]] if given else None
