@@ -57,7 +57,8 @@ def jobs(models: Sequence[Path], asked: int | None = None) -> int:
         if asked < 1:
             raise UsageError(f"--jobs is {asked}, expected 1 or more")
         return asked
-    largest = max(map(needed_bytes, models), default=_BASE_BYTES)
+    # One model is built for many targets, and read to the end to be weighed.
+    largest = max(map(needed_bytes, set(models)), default=_BASE_BYTES)
     fit = available_bytes() // largest
     return max(1, min(len(models), _cores(), fit))
 
