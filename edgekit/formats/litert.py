@@ -122,21 +122,14 @@ def sensitivity(job: Job) -> tuple[NodeCost, ...]:
     folder = _converted(job)
     converted = msgspec.json.decode((folder / _CONVERTED).read_bytes(), type=Converted)
     quantization, calibration = quantized_static(job)
-    given = (folder / _FLOAT, quantization, converted.inputs, calibration, job.cache)
-    costs = isolation.call(_sensitivity, TOOL_LIMITS, *given)
-    known = isolation.call(_nodes_of, TOOL_LIMITS, folder / _FLOAT, job.source.graph)
-    return tuple(structs.replace(cost, source=known.get(cost.name, "")) for cost in costs)
-
-
-def _nodes_of(converted: Path, graph: Path) -> dict[str, str]:
-    """What runs in a process of its own."""
-    from edgekit.formats.litert_matching import nodes_of
-
-    return nodes_of(converted, graph)
+    models = (folder / _FLOAT, job.source.graph)
+    given = (*models, quantization, converted.inputs, calibration, job.cache)
+    return isolation.call(_sensitivity, TOOL_LIMITS, *given)
 
 
 def _sensitivity(
     source: Path,
+    graph: Path,
     quantization: Quantization,
     inputs: tuple[TensorBinding, ...],
     calibration: Dataset,
@@ -144,8 +137,11 @@ def _sensitivity(
 ) -> tuple[NodeCost, ...]:
     """What runs in a process of its own."""
     from edgekit.formats import litert_quantizer
+    from edgekit.formats.litert_matching import nodes_of
 
-    return litert_quantizer.sensitivity(source, quantization, inputs, calibration, cache)
+    costs = litert_quantizer.sensitivity(source, quantization, inputs, calibration, cache)
+    known = nodes_of(source, graph)
+    return tuple(structs.replace(cost, source=known.get(cost.name, "")) for cost in costs)
 
 
 def operators(path: Path) -> dict[str, int]:

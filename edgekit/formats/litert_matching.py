@@ -34,7 +34,7 @@ def operators_of(nodes: Collection[str], graph: Path, converted: Path) -> tuple[
     """
     told = dict(_weights(converted.read_bytes()))
     found: list[str] = []
-    for node, weight in _wanted(graph, nodes):
+    for node, weight in _wanted(onnx.load(graph).graph, nodes):
         same = [name for name, its in told.items() if np.array_equal(its, weight)]
         if not same:
             raise ToolError(f"the .tflite has no operator with the weights of {node}")
@@ -52,17 +52,16 @@ def nodes_of(converted: Path, graph: Path) -> dict[str, str]:
     made = onnx.load(graph).graph
     found = {name: node.name for node in made.node for name in node.output}
     weights = dict(_weights(converted.read_bytes()))
-    for node, weight in _wanted(graph, [node.name for node in made.node]):
+    for node, weight in _wanted(made, {node.name for node in made.node}):
         same = (name for name, its in weights.items() if np.array_equal(its, weight))
         found |= dict.fromkeys(same, node)
     return found
 
 
-def _wanted(graph: Path, nodes: Collection[str]) -> Iterator[tuple[str, Floats]]:
+def _wanted(graph: onnx.GraphProto, nodes: Collection[str]) -> Iterator[tuple[str, Floats]]:
     """Nodes and their weights, sorted."""
-    made = onnx.load(graph).graph
-    constants = {tensor.name: tensor for tensor in made.initializer}
-    for node in made.node:
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
         constant = len(node.input) > _WEIGHT and node.input[_WEIGHT] in constants
         if node.name in nodes and constant:
             yield node.name, np.sort(numpy_helper.to_array(constants[node.input[_WEIGHT]]), None)

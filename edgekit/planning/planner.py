@@ -240,10 +240,12 @@ def _impossible(made: Plan, question: Question) -> GoalError:
         if r.prediction and r.reason == over(r.prediction, question.budgets)
     ]
     hint = what_would_fit(beyond, question.budgets) if beyond else "nothing was left to choose from"
-    return GoalError(f"no recipe meets the goal on {made.device}: {told}", hint + _pruned(question))
+    return GoalError(
+        f"no recipe meets the goal on {made.device}: {told}", hint + _by_pruning(question)
+    )
 
 
-def _pruned(question: Question) -> str:
+def _by_pruning(question: Question) -> str:
     """How much pruning would meet the goal, if the last stage were taken."""
     if question.choice.prune:
         return ""
