@@ -2,10 +2,12 @@
 
 Goals: two equal artifacts are never called different; one that is 5 % slower by construction
 (21 equal convolutions for 20) is found in nine of ten comparisons; repeated benches of one bundle
-stay within 3 % of their median, or say that they are not to be believed. The three take turns,
-so that whatever the machine does meanwhile is done to all of them.
+that claim to be right stay within 3 % of their median; the others are marked unstable or invalid.
+The three take turns, so that whatever the machine does meanwhile is done to all of them. The
+target is one that knows how fast it can be: it remembers the benches before.
 
     python benchmarks/verdicts.py [--tries 20] [--pairs 10] [--seconds 1.5] [--benches 10]
+        [--on local]
 """
 
 from __future__ import annotations
@@ -38,14 +40,12 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each process")
     parser.add_argument("--benches", type=int, default=10)
+    parser.add_argument("--on", default="local", help="the target of all")
     asked = parser.parse_args()
     equal, apart, benches = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        here, turns = (
-            f"local:{folder}/device",
-            (f"--pairs={asked.pairs}", f"--seconds={asked.seconds}"),
-        )
+        here, turns = asked.on, (f"--pairs={asked.pairs}", f"--seconds={asked.seconds}")
         one, slower = (built(folder, depth) for depth in (DEPTH, DEPTH + 1))
         same = folder / "same.edgekit"
         shutil.copyfile(one, same)
@@ -106,17 +106,16 @@ def verdicts(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def repeated(benches: list[dict[str, Any]]) -> dict[str, Any]:
-    """How far each bench's median is from that of all, and which say they are not to be trusted."""
+    """How far each bench is from the median of those that claim to be right, and which do."""
     medians = [one["latency_ms"]["p50"] for one in benches]
-    middle = median(medians)
-    off = [value / middle - 1 for value in medians]
-    doubted = [one["latency_ms"]["unstable"] or not one["valid"] for one in benches]
+    doubts = [one["why_invalid"] or one["latency_ms"]["unstable_why"] for one in benches]
+    trusted = [value for value, doubt in zip(medians, doubts, strict=True) if doubt is None]
+    middle = median(trusted or medians)
     return {
-        "off": [round(value, 4) for value in off],
-        "marked": doubted,
-        "off_and_trusted": sum(
-            abs(value) > WITHIN and not doubt for value, doubt in zip(off, doubted, strict=True)
-        ),
+        "off": [round(value / middle - 1, 4) for value in medians],
+        "doubts": doubts,
+        "trusted": len(trusted),
+        "off_and_trusted": sum(abs(value / middle - 1) > WITHIN for value in trusted),
     }
 
 

@@ -253,7 +253,7 @@ def export(
 
 def figures(result: BenchmarkResult) -> LatencyFigures:
     """The latency figures of a result, in milliseconds."""
-    return benchmarking.figures([process.samples_ns for process in result.processes])
+    return benchmarking.latency_figures(result)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from edgekit.benchmarking.drive import Settings, benchmark
 from edgekit.benchmarking.duels import Contestant, Duel, duel
-from edgekit.benchmarking.results import as_json, load, save
+from edgekit.benchmarking.results import as_json, latency_figures, load, save
 from edgekit.benchmarking.statistics import LatencyFigures, figures
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "benchmark",
     "duel",
     "figures",
+    "latency_figures",
     "load",
     "save",
 ]

@@ -241,12 +241,16 @@ class Environment(_Event, tag="environment", frozen=True, kw_only=True):
         background_cores: how many cores others kept busy meanwhile, on average.
         device_lock: what kept others from measuring meanwhile; ``None``: nothing but the working
             folder's own lock.
+        counting_ns: what the interpreter took to count beside the runs, in the median.
+        least_counting_ns: the least of that, of all benches that the device remembers.
     """
 
     before: State
     after: State
     background_cores: float | None = None
     device_lock: Text | None = None
+    counting_ns: Took | None = None
+    least_counting_ns: Took | None = None
     clock: Text | None = None
     clock_resolution_s: float | None = None
     clock_source: Text | None = None

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from edgekit.benchmarking import energy, sustained
-from edgekit.benchmarking.statistics import figures
+from edgekit.benchmarking.statistics import LatencyFigures, figures
+from edgekit.benchmarking.validity import why_slow
 from edgekit.domain import BenchmarkResult
 from edgekit.errors import InputError
 
@@ -21,7 +22,7 @@ def as_json(result: BenchmarkResult) -> dict[str, Any]:
 
     The loads and first inferences are the median over the processes.
     """
-    latency = figures([process.samples_ns for process in result.processes])
+    latency = latency_figures(result)
     tool = result.trtexec
     long = sustained.figures(result.sustained) if result.sustained else None
     return {
@@ -36,6 +37,12 @@ def as_json(result: BenchmarkResult) -> dict[str, Any]:
         "first_load_ms": median(p.first_load_ns for p in result.processes) / 1e6,
         "first_inference_ms": median(p.first_inference_ns for p in result.processes) / 1e6,
     }
+
+
+def latency_figures(result: BenchmarkResult) -> LatencyFigures:
+    """Those of all its samples; unstable, too, where the device was slower than it had been."""
+    counted = (result.environment.get(f"{which}counting_ns") for which in ("", "least_"))
+    return figures([process.samples_ns for process in result.processes], why_slow(*counted))
 
 
 def save(result: BenchmarkResult, path: Path) -> None:

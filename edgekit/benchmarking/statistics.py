@@ -34,7 +34,7 @@ class LatencyFigures(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         p99: ``None`` with fewer than 368 samples; ``p99_why`` then says so.
         mad: median absolute deviation from the median, not scaled.
         interval_p50: 95 % bootstrap interval of the median, low and high.
-        unstable: the standard deviation passes 10 % of the mean.
+        unstable: another bench may well say something else; ``unstable_why`` says why.
     """
 
     n: int
@@ -46,17 +46,20 @@ class LatencyFigures(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     mad: float
     interval_p50: tuple[float, float]
     unstable: bool
+    unstable_why: str | None
 
 
-def figures(processes: Sequence[Sequence[int]]) -> LatencyFigures:
+def figures(processes: Sequence[Sequence[int]], why_slow: str | None = None) -> LatencyFigures:
     """The figures of all samples together.
 
     Args:
         processes: nanoseconds, at least one sample in each of at least one process.
+        why_slow: what else says that they are of a slow moment.
     """
     groups = [_milliseconds(samples) for samples in processes]
     samples = np.concatenate(groups)
     p99, p99_why = tail(samples)
+    why = why_unstable(samples) or why_slow
     return LatencyFigures(
         n=samples.size,
         p50=percentile(samples, 50),
@@ -66,7 +69,8 @@ def figures(processes: Sequence[Sequence[int]]) -> LatencyFigures:
         mean=float(samples.mean()),
         mad=float(np.median(np.abs(samples - np.median(samples)))),
         interval_p50=median_interval(groups),
-        unstable=is_unstable(samples),
+        unstable=why is not None,
+        unstable_why=why,
     )
 
 
@@ -110,10 +114,12 @@ def median_interval(groups: Sequence[npt.ArrayLike], *, seed: int = _SEED) -> tu
     return float(low), float(high)
 
 
-def is_unstable(samples: npt.ArrayLike) -> bool:
-    """Whether the standard deviation passes 10 % of the mean."""
+def why_unstable(samples: npt.ArrayLike) -> str | None:
+    """What is to be said once the standard deviation passes 10 % of the mean."""
     values = np.asarray(samples, np.float64)
-    return bool(values.std() > UNSTABLE_ABOVE * values.mean())
+    if values.std() <= UNSTABLE_ABOVE * values.mean():
+        return None
+    return f"the standard deviation passes {100 * UNSTABLE_ABOVE:.0f} % of the mean"
 
 
 def resampled_median(groups: Sequence[Floats], random: np.random.Generator) -> float:

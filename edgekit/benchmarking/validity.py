@@ -12,6 +12,13 @@ from edgekit.devices.android import THERMAL_STATUS
 SLOWER_BY = 1.2
 """Median of the last third over that of the first, from which on the device slowed down."""
 
+SLOWER_COUNTING = 1.15
+"""From this ratio on the device was slower than it can be.
+
+On a shared host the calm benches' counting stayed within it, nine of ten; another's work on the
+same core made counting take 1.24 to 1.6 times as long, and inference 1.06 to 1.5 times.
+"""
+
 HOT_CELSIUS = 80.0
 _SPARE_CORES = 0.25
 
@@ -28,6 +35,24 @@ def why_invalid(
         cores: cores of the device.
     """
     return _throttled(processes, environment) or _busy(environment, threads, cores)
+
+
+def why_slow(counting_ns: int | None, least_counting_ns: int | None) -> str | None:
+    """Why the samples are of a slow moment, however even they are; ``None``: nothing says so.
+
+    On a virtual machine a neighbour's work shows in nothing but the time that the same
+    instructions take. It cannot be told of the first bench on a device.
+
+    Args:
+        counting_ns: what counting took beside the runs; ``None``: nobody counted.
+        least_counting_ns: the least that it took beside any bench that the device remembers.
+    """
+    if not counting_ns or not least_counting_ns:
+        return None
+    ratio = counting_ns / least_counting_ns
+    if ratio <= SLOWER_COUNTING:
+        return None
+    return f"the device was slow: counting took {ratio:.2f} times as long as at its best"
 
 
 def _throttled(processes: Sequence[Sequence[int]], environment: Environment) -> str | None:

@@ -28,7 +28,7 @@ def measured(document: Document) -> RenderableType:
     for what, text in (*_circumstances(document), *_figures(document)):
         table.add_row(what, text)
     if document["latency_ms"]["unstable"]:
-        table.add_row("unstable", "the standard deviation passes 10 % of the mean")
+        table.add_row("unstable", document["latency_ms"]["unstable_why"])
     if not document["valid"]:
         table.add_row(Text("INVALID", style="bold red"), document["why_invalid"])
     if "error" in document:

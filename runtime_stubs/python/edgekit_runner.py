@@ -59,6 +59,8 @@ SUSTAINED_WINDOWS = 60
 SUSTAINED_WINDOW_S = 10.0  # at most: a minute is seen in six points or more
 VISITS_A_ROUND = 4
 COUNTED = 1000
+COUNT_EVERY_S = 0.05
+REMEMBERED = 50  # benches: what makes a device slower for good is forgotten some day
 CALM = 1.06
 DUEL_WINDOW_S = 0.012  # a shared host changes its speed within hundredths of a second
 MOST_WINDOWS = 5000
@@ -889,8 +891,8 @@ def measure(emit: Events, arguments: argparse.Namespace) -> None:
     visit = Visit(emit, arguments)
     step, told = warmed_up(visit, arguments)
     visit.phase("measuring")
-    samples = timed(step, arguments.runs, arguments.seconds)
-    emit({**told, "samples_ns": samples.tolist()})
+    samples, counting = timed_beside_counting(step, arguments.runs, arguments.seconds)
+    emit({**told, "samples_ns": samples.tolist(), "counting_ns": counting})
 
 
 def warmed_up(visit: Visit, arguments: argparse.Namespace) -> tuple[Step, Event]:
@@ -958,6 +960,19 @@ def timed(step: Step, runs: int, seconds: float) -> array.array[int]:
         if done >= runs and end >= deadline:
             break
     return samples
+
+
+def timed_beside_counting(
+    step: Step, runs: int, seconds: float
+) -> Tuple[array.array[int], list[int]]:
+    """As ``timed``, and what counting took after each stretch of it."""
+    samples, counting = array.array("q"), []
+    deadline, left_s = time.monotonic() + seconds, seconds
+    while len(samples) < MAX_SAMPLES and (len(samples) < runs or left_s > 0):
+        samples.extend(timed(step, 1, min(COUNT_EVERY_S, left_s)))
+        counting.append(counting_ns())
+        left_s = deadline - time.monotonic()
+    return samples[:MAX_SAMPLES], counting
 
 
 def memory(emit: Events, arguments: argparse.Namespace) -> None:
@@ -1430,16 +1445,49 @@ def supervise(emit: Events, arguments: argparse.Namespace, parts: Parts) -> None
         for said in parts.prepare():
             emit(said)
         tell_golden(emit, parts)
-        before, usage = state(), Usage()
+        before, usage, counting = state(), Usage(), []
         for _ in range(arguments.processes):
-            emit(parts.run("measure"))
+            told = parts.run("measure")
+            counting += told.pop("counting_ns", [])
+            emit(told)
         after, others = {**state(), **parts.state()}, usage.by_others()
+        counted = beside_earlier(counting, arguments, after)
         for part in parts.last:
             emit({"event": "phase", "name": f"the {part} pass"})
             emit(parts.run(part))
-    seen = {"background_cores": others, "device_lock": device_lock}
+    seen = {"background_cores": others, "device_lock": device_lock, **counted}
     emit({"event": "environment", "before": before, "after": after, **seen, **clocks()})
     emit({"event": "done"})
+
+
+def beside_earlier(counting: list[int], arguments: argparse.Namespace, now: Event) -> Event:
+    """What counting took beside the runs, and the least that it took beside an earlier bench.
+
+    A bench may fall as a whole into a time when a neighbour on the host slows everything down,
+    evenly; only other times tell. They are kept in the working folder, apart by what else
+    decides how fast this interpreter counts.
+    """
+    if not counting or arguments.lock is None:
+        return {}
+    place, mine = arguments.lock.parent / "counting.json", middle(counting)
+    alike = [platform.python_version(), arguments.threads, arguments.cpu]
+    key = json.dumps([*alike, now["power_mode"], now["frequency_cap_khz"]])
+    kept = earlier_counting(place)
+    known = [*kept.get(key, []), mine][-REMEMBERED:]
+    with contextlib.suppress(OSError):
+        aside = place.with_name(".counting.part")
+        aside.write_text(json.dumps({**kept, key: known}), encoding="utf-8")
+        aside.replace(place)
+    return {"counting_ns": mine, "least_counting_ns": min(known)}
+
+
+def earlier_counting(place: Path) -> Dict[str, list[int]]:
+    """What was kept; nothing where that makes no sense."""
+    try:
+        kept = json.loads(read_text(str(place)) or "{}")
+        return {str(key): [int(one) for one in known if one > 0] for key, known in kept.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def tell_golden(emit: Events, parts: Parts) -> None:

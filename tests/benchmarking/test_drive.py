@@ -74,6 +74,17 @@ class TestHere:
         assert result.pushed_bytes == 123
         assert result.environment["clock"]
 
+    def test_a_slow_moment_of_the_device_is_told(self, local: Transport, tmp_path: Path) -> None:
+        deployed = deploy(tmp_path)
+        measured(local, deployed)
+        place = tmp_path / "work" / "counting.json"
+        place.write_text(json.dumps({key: [1000] for key in json.loads(place.read_text())}))
+        document = as_json(measured(local, deployed))
+        assert document["environment"]["least_counting_ns"] == 1000
+        assert document["latency_ms"]["unstable"]
+        shown = said(measurements.measured(document))
+        assert document["latency_ms"]["unstable_why"] in " ".join(shown.split())
+
     def test_the_recipes_threads_are_capped_by_the_devices_cores(
         self, local: Transport, tmp_path: Path
     ) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.benchmarking import figures
-from edgekit.benchmarking.statistics import P99_MIN_SAMPLES, is_unstable, median_interval, tail
+from edgekit.benchmarking.statistics import P99_MIN_SAMPLES, median_interval, tail, why_unstable
 
 NANOSECONDS = st.integers(1, 10**12)
 PROCESSES = st.lists(
@@ -74,9 +74,16 @@ def test_no_outlier_is_dropped() -> None:
 
 
 def test_unstable_from_a_tenth_on() -> None:
-    assert not is_unstable([1.0])
-    assert not is_unstable([0.91, 1.09])
-    assert is_unstable([0.89, 1.11])
+    assert why_unstable([1.0]) is None
+    assert why_unstable([0.91, 1.09]) is None
+    assert why_unstable([0.89, 1.11]) == "the standard deviation passes 10 % of the mean"
+
+
+def test_even_samples_may_be_of_a_slow_moment() -> None:
+    even = [(1000,) * 9]
+    assert not figures(even).unstable
+    slow = figures(even, "a neighbour")
+    assert (slow.unstable, slow.unstable_why) == (True, "a neighbour")
 
 
 def test_processes_that_differ_widen_the_interval() -> None:

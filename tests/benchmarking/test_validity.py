@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from edgekit.benchmarking.events import Environment, State
-from edgekit.benchmarking.validity import android_slowed, slowdown, throttle_events, why_invalid
+from edgekit.benchmarking.validity import (
+    android_slowed,
+    slowdown,
+    throttle_events,
+    why_invalid,
+    why_slow,
+)
 
 STEADY = [(1000,) * 30, (1010,) * 30]
 SLOWING = [(1000,) * 30, (1500,) * 30]
@@ -121,3 +127,16 @@ def test_slowdown_compares_thirds() -> None:
 def test_androids_status_is_named() -> None:
     assert android_slowed(0, 1) == "Android's thermal status rose from none to light"
     assert android_slowed(1, 2) == "Android's thermal status is moderate"
+
+
+@pytest.mark.parametrize(
+    ("counted", "least"), [(None, None), (1000, None), (None, 1000), (1000, 1000), (1150, 1000)]
+)
+def test_a_device_as_fast_as_it_had_been(counted: int | None, least: int | None) -> None:
+    assert why_slow(counted, least) is None
+
+
+def test_a_device_that_was_slower_than_it_had_been() -> None:
+    assert why_slow(1310, 1000) == (
+        "the device was slow: counting took 1.31 times as long as at its best"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -63,6 +64,31 @@ class TestMeasuring:
         assert len(only(events, "process")["samples_ns"]) == 5000
         _, events = bench(bundle, "--runs", "1", "--seconds", "0.2", *warm)
         assert len(only(events, "process")["samples_ns"]) > 100
+
+    def test_how_fast_the_device_was_is_told_beside_how_fast_it_had_been(
+        self, bundle: Path, tmp_path: Path
+    ) -> None:
+        place = tmp_path / "counting.json"
+        options = (*QUICK, "--lock", str(tmp_path / "lock"))
+        first = only(bench(bundle, *options)[1], "environment")
+        assert first["counting_ns"] == first["least_counting_ns"] > 1000
+        [(key, known)] = json.loads(place.read_text()).items()
+        assert known == [first["counting_ns"]]
+        place.write_text(json.dumps({key: [1, *[10**9] * 48], "another": [7]}))
+        second = only(bench(bundle, *options)[1], "environment")
+        assert second["counting_ns"] > second["least_counting_ns"] == 1
+        third = only(bench(bundle, *options)[1], "environment")
+        assert third["least_counting_ns"] > 1  # fifty are remembered
+        kept = json.loads(place.read_text())
+        assert (len(kept[key]), kept["another"]) == (50, [7])
+
+    @pytest.mark.parametrize("kept", ["", "{", "[]", '{"a": 1}', '{"a": ["b"]}', "[" * 5000])
+    def test_what_was_kept_makes_no_sense(self, bundle: Path, tmp_path: Path, kept: str) -> None:
+        (tmp_path / "counting.json").write_text(kept)
+        status, events = bench(bundle, *QUICK, "--lock", str(tmp_path / "lock"))
+        assert status == 0
+        told = only(events, "environment")
+        assert told["counting_ns"] == told["least_counting_ns"]
 
     def test_tensors_are_matched_by_name(self, contents: Contents, tmp_path: Path) -> None:
         turned = contents.but(outputs=contents.outputs[::-1])
