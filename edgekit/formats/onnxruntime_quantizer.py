@@ -90,10 +90,18 @@ def _dynamic(source: Path, destination: Path, quantization: Quantization) -> Non
 
 
 def _float16(source: Path, destination: Path, _quantization: Quantization) -> None:
-    """Half precision inside; inputs and outputs keep their types."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    """Half precision inside; inputs and outputs keep their types.
 
-    converted = ONNXModel(convert_float_to_float16(onnx.load(source), keep_io_types=True))
+    Softmax stays in float, as it does in mixed-precision training (Micikevicius et al., 2018,
+    section 3.3: reductions); ONNX Runtime would make five operators of one in half precision.
+    """
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    in_float = [*DEFAULT_OP_BLOCK_LIST, "Softmax", "LogSoftmax"]
+    whole = onnx.load(source)
+    converted = ONNXModel(
+        convert_float_to_float16(whole, keep_io_types=True, op_block_list=in_float)
+    )
     converted.topological_sort()
     model = converted.model
     destination.write_bytes(model.SerializeToString(deterministic=True))

@@ -7,12 +7,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import numpy_helper
 
 from edgekit.datasets import Dataset
 from edgekit.domain import Format
 from edgekit.formats import FormatSpec
+from edgekit.formats.onnxruntime_quantizer import quantize
 from edgekit.sources import SourceModel
 from tests.formats.contract import SHARE, STATIC, VARIANTS, FormatContract
 
@@ -109,3 +111,35 @@ class TestONNXRuntime(FormatContract):
         assert artifact.extra_files == ("model.ort", "model.required_operators.config")
         assert "Conv" in (tmp_path / "model.required_operators.config").read_text()
         assert (tmp_path / "model.ort").read_bytes()[4:8] == b"ORTM"
+
+
+def test_softmax_in_half_precision_stays_one_operator(tmp_path: Path) -> None:
+    """In half precision ONNX Runtime has no kernel for it, and falls back to five operators."""
+    weight = np.random.default_rng(0).standard_normal((8, 10)).astype(np.float32)
+    given, made = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, width])
+        for name, width in (("x", 8), ("y", 10))
+    )
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["z"]),
+        onnx.helper.make_node("Softmax", ["z"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes, "g", [given], [made], [numpy_helper.from_array(weight, "w")]
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    plain, half = tmp_path / "plain.onnx", tmp_path / "half.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), plain)
+    quantize(plain, half, VARIANTS["float16"], None)
+    (stored,) = onnx.load(half).graph.initializer
+    assert stored.data_type == onnx.TensorProto.FLOAT16
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "run.onnx")
+    session = onnxruntime.InferenceSession(str(half), options)
+    run = {node.op_type for node in onnx.load(tmp_path / "run.onnx").graph.node}
+    assert run <= {"MatMul", "FusedMatMul", "Softmax", "Cast"}
+    x = np.ones((1, 8), np.float32)
+    (expected,) = onnxruntime.InferenceSession(str(plain)).run(None, {"x": x})
+    (got,) = session.run(None, {"x": x})
+    assert np.allclose(got, expected, atol=2e-3)
