@@ -130,7 +130,7 @@ def scaling(pairs: Sequence[Threaded]) -> Scaling:
 
 def operators(summary: ModelSummary) -> int:
     """How many operators a runtime dispatches."""
-    return sum(kernels.family(node) is not Family.FOLDED for node in summary.nodes)
+    return sum(not kernels.is_folded(node) for node in summary.nodes)
 
 
 def memory(peaks: Sequence[Peak], precision: str) -> MemoryUse:

@@ -1,7 +1,8 @@
-"""The networks that a calibration measures: chains of one operator, over the sizes that occur.
+"""The networks that a calibration measures: a few operators each, over the sizes that occur.
 
-Blocks as real networks have them are measured too, but never fitted to (``CHECKS``): they
-tell how good the fit is.
+What runtimes treat differently alone stands among those that it follows in real networks.
+Whole networks are measured too, but never fitted to (``CHECKS``): they tell how good the fit
+is.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _OPSET, _IR = 17, 8
 _SAME = {1: 0, 3: 1, 5: 2, 7: 3}
 """Window -> padding that keeps the size of the image."""
 
+_CLASSES = 10
 _DISTINCT = 1021
 """Different values in a weight; a prime, so that no two channels are the same."""
 
@@ -33,10 +35,14 @@ _CONVOLUTIONS: dict[Shape, Shape] = {
     (16,) * 4: (16, 32),
     (24,) * 4: (12, 28),
     (32,) * 4: (8, 16, 32),
+    (40,) * 4: (14, 28),
     (48,) * 4: (14,),
     (64,) * 4: (4, 8, 28),
+    (80,) * 4: (14,),
     (96,) * 4: (14,),
+    (112,) * 4: (14,),
     (128,) * 4: (7, 14),
+    (160,) * 3: (7,),
     (256,) * 3: (4, 7),
 }
 _SINGLE_CONVOLUTIONS = (
@@ -109,7 +115,7 @@ CHECKS = ("mobile", "resnet")
 """What the names of the networks begin with that are measured but not fitted to."""
 
 LARGE = "dense_4096-512"
-WIDE = "depthwise3_64-64_192_1"
+WIDE = "depthwise3_64_192_1"
 SMALL = "softmax_10"
 """The networks that show what weights, activations and the runtime take of the memory."""
 
@@ -123,17 +129,20 @@ def designed() -> Iterator[tuple[str, onnx.ModelProto]]:
     for channels, sizes in _POINTWISE.items():
         yield from (_convolutions("pointwise", channels, size, 1) for size in sizes)
     for width, sizes in _DEPTHWISE.items():
-        yield from (_convolutions("depthwise", (width,) * 4, size, 3) for size in sizes)
+        yield from (_between("separable", _separable, width, size) for size in sizes)
     for width, size, window, stride in _SINGLE_DEPTHWISE:
-        yield _convolutions("depthwise", (width, width), size, window, stride)
+        yield _depthwise(width, size, window, stride)
     yield from map(_dense, _DENSE)
     yield from (_matmul(*row) for row in _MATMUL)
     yield from (_matmul(*row, biased=False) for row in _UNBIASED)
     yield from (_recurrent(*row) for row in _RECURRENT)
     for name, operator in _OPERATORS.items():
         yield from (_repeated(name, operator, *size) for size in _ELEMENTWISE)
-    yield from (_repeated("residual", _residual, *size) for size in _RESIDUAL)
-    yield from (_repeated("concat", _joined, *size) for size in _ELEMENTWISE)
+    for name, operator in _POOLS.items():
+        yield from (_between(name, operator, *size) for size in _ELEMENTWISE)
+    yield from (_between("residual", _residual, *size) for size in _RESIDUAL)
+    yield from (_between("concat", _joined, *size) for size in _ELEMENTWISE)
+    yield from (_between("slice", _sliced, *size) for size in _ELEMENTWISE)
     yield from (_pooled(width, size) for width, size in _GLOBAL_POOL)
     yield from map(_softmax, _SOFTMAX)
     yield from (_mobile(size, blocks) for size, blocks in _MOBILE.items())
@@ -204,9 +213,14 @@ def _convolutions(kind: str, channels: Shape, size: int, window: int, stride: in
     along = "-".join(map(str, channels))
     made = _Graph(f"{kind}{window}_{along}_{size}_{stride}", (1, channels[0], size, size))
     last = INPUT
-    for first, second in pairwise(channels):
-        group = first if kind == "depthwise" else 1
-        last = made.conv(last, (first, second, group), window, stride)
+    for one in pairwise(channels):
+        last = made.conv(last, one, window, stride)
+    return made.done()
+
+
+def _depthwise(width: int, size: int, window: int, stride: int) -> Named:
+    made = _Graph(f"depthwise{window}_{width}_{size}_{stride}", (1, width, size, size))
+    made.conv(INPUT, (width, width, width), window, stride)
     return made.done()
 
 
@@ -214,7 +228,7 @@ def _dense(widths: Shape) -> Named:
     made = _Graph("dense_" + "-".join(map(str, widths)), (1, widths[0]))
     last = INPUT
     for first, second in pairwise(widths):
-        last = made.add("Relu", made.dense(last, first, second))
+        last = made.dense(last, first, second)
     return made.done()
 
 
@@ -231,17 +245,22 @@ def _matmul(rows: int, widths: Shape, *, biased: bool = True) -> Named:
 
 
 def _recurrent(steps: int, width: int, hidden: int) -> Named:
+    """A recurrent layer and a product: in int8 the borders between them take their time, too."""
     made = _Graph(f"lstm_{steps}_{width}_{hidden}", (1, steps, width))
     weights = [made.weight(1, 4 * hidden, size, fan_in=size) for size in (width, hidden)]
     # A transposition would be priced with it, and networks have none there.
     steps_first = made.add("Reshape", INPUT, made.constant(np.array([steps, 1, width])))
-    made.add("LSTM", steps_first, *weights, hidden_size=hidden)
+    last = made.add("LSTM", steps_first, *weights, hidden_size=hidden)
+    flat = made.add("Reshape", last, made.constant(np.array([1, steps * hidden])))
+    made.dense(flat, steps * hidden, _CLASSES)
     return made.done()
 
 
-def _repeated(
-    name: str, operator: Callable[[_Graph, str, int], str], width: int, size: int
-) -> Named:
+Operator = Callable[[_Graph, str, int], str]
+"""Adds an operator for so many channels to a graph."""
+
+
+def _repeated(name: str, operator: Operator, width: int, size: int) -> Named:
     made = _Graph(f"{name}_{width}_{size}", (1, width, size, size))
     last = INPUT
     for _ in range(3):
@@ -249,10 +268,29 @@ def _repeated(
     return made.done()
 
 
+def _between(name: str, operator: Operator, width: int, size: int) -> Named:
+    """Operators among convolutions, as real networks have them.
+
+    Runtimes keep what a convolution gives in a layout of its own, and quantize only what
+    follows one: alone these operators would be others, with changes of the layout around each.
+    """
+    made = _Graph(f"{name}_{width}_{size}", (1, width, size, size))
+    last = made.conv(INPUT, (width, width), 1)
+    for _ in range(3):
+        last = operator(made, last, width)
+    made.conv(last, (width, width), 1)
+    return made.done()
+
+
 def _residual(made: _Graph, given: str, width: int) -> str:
-    """An addition between convolutions, as in real networks: alone it would be folded away."""
+    """An addition of what was convolved: of anything else it would be folded away."""
     convolved = made.conv(given, (width, width), 1, relu=False)
     return made.add("Relu", made.add("Add", convolved, given))
+
+
+def _separable(made: _Graph, given: str, width: int) -> str:
+    """A depthwise convolution and what real networks follow it by; alone it is faster."""
+    return made.conv(made.conv(given, (width, width, width), 3), (width, width), 1)
 
 
 def _joined(made: _Graph, given: str, width: int) -> str:
@@ -261,11 +299,28 @@ def _joined(made: _Graph, given: str, width: int) -> str:
     return made.add("Concat", *halves, axis=1)
 
 
+def _sliced(made: _Graph, given: str, _width: int) -> str:
+    """Every other pixel, padded to the size that it had."""
+    size, half = made.shape[-1], (made.shape[-1] + 1) // 2
+    given_as = ([0, 0], [size, size], [2, 3], [2, 2])
+    sliced = made.add("Slice", given, *(made.constant(np.array(one)) for one in given_as))
+    behind = [0] * 6 + [size - half] * 2
+    return made.add("Pad", sliced, made.constant(np.array(behind)))
+
+
 def _hard_swish(made: _Graph, given: str, _width: int) -> str:
     return made.add("HardSwish", given)
 
 
-def _pool(operator: str) -> Callable[[_Graph, str, int], str]:
+def _turned(made: _Graph, given: str, width: int) -> str:
+    """Another shape of the same elements, between operators that do not care."""
+    rows = made.add("Reshape", given, made.constant(np.array([1, width, -1])))
+    size = round(prod(made.shape[2:]) ** 0.5)
+    whole = made.constant(np.array([1, width, size, size]))
+    return made.add("Reshape", made.add("Sigmoid", rows), whole)
+
+
+def _pool(operator: str) -> Operator:
     window = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4}
 
     def pool(made: _Graph, given: str, _width: int) -> str:
@@ -274,30 +329,31 @@ def _pool(operator: str) -> Callable[[_Graph, str, int], str]:
     return pool
 
 
-_OPERATORS: dict[str, Callable[[_Graph, str, int], str]] = {
+_OPERATORS: dict[str, Operator] = {
     "sigmoid": lambda made, given, _: made.add("Sigmoid", given),
     "tanh": lambda made, given, _: made.add("Tanh", given),
     "hardswish": _hard_swish,
-    "maxpool": _pool("MaxPool"),
-    "avgpool": _pool("AveragePool"),
+    "view": _turned,
 }
+_POOLS = {"maxpool": _pool("MaxPool"), "avgpool": _pool("AveragePool")}
 
 
 def _pooled(width: int, size: int) -> Named:
     made = _Graph(f"globalpool_{width}_{size}", (1, width, size, size))
-    made.add("Flatten", made.add("GlobalAveragePool", INPUT))
+    last = made.conv(INPUT, (width, width), 1)
+    made.add("Flatten", made.add("GlobalAveragePool", last))
     return made.done()
 
 
 def _softmax(width: int) -> Named:
     made = _Graph(f"softmax_{width}", (1, width))
-    made.add("Softmax", INPUT)
+    made.add("Softmax", made.dense(INPUT, width, width))
     return made.done()
 
 
 def _classified(made: _Graph, last: str, width: int) -> Named:
     pooled = made.add("Flatten", made.add("GlobalAveragePool", last))
-    made.add("Softmax", made.dense(pooled, width, 10))
+    made.add("Softmax", made.dense(pooled, width, _CLASSES))
     return made.done()
 
 

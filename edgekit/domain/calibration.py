@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-CALIBRATION_VERSION = 2
+CALIBRATION_VERSION = 3
 """Of the networks and of the model that is fitted to them; another one is not comparable."""
 
 

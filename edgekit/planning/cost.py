@@ -220,7 +220,7 @@ def _call_ns(
 
 
 def _accelerated_ns(node: NodeSummary, recipe: Recipe, machine: Machine) -> float:
-    if kernels.family(node) is OpFamily.FOLDED:
+    if kernels.is_folded(node):
         return 0.0
     arithmetic = node.macs / (machine.macs_per_ns * _ACCELERATOR_EFFICIENCY)
     traffic = _node_bytes(node, recipe) / machine.bytes_per_ns

@@ -33,12 +33,15 @@ class Family(Enum):
     AVERAGE_POOL = "avgpool"
     REDUCE = "reduce"
     MOVE = "move"
+    SLICE = "slice"
+    VIEW = "view"
     FOLDED = "folded"
 
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv"})
 _PRODUCTS = frozenset({"Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"})
 _BLOCKED = (Family.CONV, Family.POINTWISE, Family.MATMUL, Family.DENSE)
+_POOLS = (Family.MAX_POOL, Family.AVERAGE_POOL)
 _DENSE_ROWS = 4
 """A product of fewer rows is bound by its weights: runtimes have other kernels for it."""
 
@@ -50,12 +53,14 @@ _FAMILIES = {
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), Family.REDUCE),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ArgMax"), Family.REDUCE),
     **dict.fromkeys(("Softmax", "LogSoftmax", "LayerNormalization"), Family.SOFTMAX),
-    **dict.fromkeys(("Concat", "Transpose", "Slice", "Split", "Gather", "Tile"), Family.MOVE),
+    **dict.fromkeys(("Concat", "Transpose", "Split", "Gather", "Tile"), Family.MOVE),
     **dict.fromkeys(("Resize", "Expand", "DepthToSpace", "SpaceToDepth"), Family.MOVE),
+    # A padding that a convolution could have taken on is no node any more.
+    **dict.fromkeys(("Slice", "Pad"), Family.SLICE),
     # Runtimes fold these into their neighbours: no dispatch and no traffic of their own.
-    **dict.fromkeys(("Relu", "LeakyRelu", "Clip", "BatchNormalization", "Pad"), Family.FOLDED),
-    **dict.fromkeys(("Constant", "Identity", "Dropout", "Reshape", "Flatten"), Family.FOLDED),
-    **dict.fromkeys(("Squeeze", "Unsqueeze", "Cast", "Shape"), Family.FOLDED),
+    **dict.fromkeys(("Relu", "LeakyRelu", "Clip", "BatchNormalization"), Family.FOLDED),
+    **dict.fromkeys(("Constant", "Identity", "Dropout", "Cast", "Shape"), Family.FOLDED),
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), Family.VIEW),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Family.FOLDED),
 }
 
@@ -79,8 +84,8 @@ def is_product(node: NodeSummary) -> bool:
 
 
 def is_folded(node: NodeSummary) -> bool:
-    """Whether runtimes fold a node into its neighbours."""
-    return _FAMILIES.get(node.op) is Family.FOLDED
+    """Whether a node computes nothing of its own: it is a part of its neighbours, or a view."""
+    return _FAMILIES.get(node.op) in (Family.FOLDED, Family.VIEW)
 
 
 def quantities(node: NodeSummary, kernel: Kernel, weight_bytes: float = 0.0) -> dict[str, float]:
@@ -92,11 +97,14 @@ def quantities(node: NodeSummary, kernel: Kernel, weight_bytes: float = 0.0) -> 
         weight_bytes: of the whole network: what the cache cannot keep is fetched each time.
 
     Returns:
-        Quantity -> amount. ``calls``; ``macs`` multiply-accumulates in whole blocks;
-        ``columns`` elements gathered from the input; ``steps`` taps times output blocks, or
-        those of a sequence; ``outputs`` written, in whole blocks; ``reads`` input elements;
-        ``weights`` read; ``spilled`` of them from beyond the cache; ``lines`` of the image;
-        ``elements``.
+        Quantity -> amount. ``calls``; ``macs`` multiply-accumulates in whole blocks, and
+        those in ``single`` blocks where kernels of two blocks do not fit; ``columns``
+        elements gathered from the input, in ``pieces``; ``steps`` taps times output blocks,
+        or those of a sequence; ``rows`` positions; ``outputs`` written, in whole blocks;
+        ``reads`` input elements; ``weights`` read; ``spilled`` of them from beyond the cache;
+        ``lines`` of the image; ``elements``. Where the channels are no multiple of the
+        blocks: ``ragged`` outputs, in ``ragged_calls``, and those ``left`` of whole blocks;
+        ``shallow`` pieces, and their ``shallow_macs``.
     """
     kind = family(node)
     if kind in _BLOCKED:
@@ -105,8 +113,14 @@ def quantities(node: NodeSummary, kernel: Kernel, weight_bytes: float = 0.0) -> 
         return _depthwise(node, kernel)
     if kind is Family.RECURRENT:
         return {"calls": 1, "macs": node.macs, "steps": node.macs / max(1, node.parameters)}
-    elements = max(node.input_elements, node.output_elements)
-    return {"calls": 1, "elements": elements, "steps": node.output_elements * (node.taps - 1)}
+    if kind in _POOLS:
+        windows = node.output_elements
+        return {"calls": 1, "elements": windows, "steps": windows * (node.taps - 1)}
+    if kind is Family.VIEW:
+        return {"calls": 1}
+    if kind is Family.SLICE:
+        return {"calls": 1, "elements": node.output_elements}
+    return {"calls": 1, "elements": max(node.input_elements, node.output_elements)}
 
 
 def _product(node: NodeSummary, kernel: Kernel, weight_bytes: float) -> dict[str, float]:
@@ -117,13 +131,22 @@ def _product(node: NodeSummary, kernel: Kernel, weight_bytes: float) -> dict[str
     else:
         inputs = _blocks(depth / node.taps, kernel.input_tile) * node.taps
     outputs = _blocks(width, kernel.output_tile)
+    shallow = depth / node.taps % kernel.input_tile
     spilled = max(0.0, 1 - kernel.cache_bytes / weight_bytes) if weight_bytes else 0.0
     return {
         "calls": 1,
         "macs": rows * outputs * inputs,
+        "single": rows * outputs * inputs if width % (2 * kernel.output_tile) else 0,
         "columns": rows * depth,
         "steps": rows * node.taps * outputs / kernel.output_tile if node.taps > 1 else 0,
         "outputs": rows * outputs,
+        "rows": rows,
+        "pieces": rows * node.taps if node.taps > 1 else 0,
+        "ragged": rows * width if width % kernel.output_tile else 0,
+        "ragged_calls": 1 if width % kernel.output_tile else 0,
+        "left": rows * (width % kernel.output_tile),
+        "shallow": rows * node.taps if shallow else 0,
+        "shallow_macs": rows * outputs * depth if shallow else 0,
         "reads": node.input_elements,
         "weights": outputs * inputs,
         "spilled": node.parameters * spilled,
@@ -137,6 +160,7 @@ def _depthwise(node: NodeSummary, kernel: Kernel) -> dict[str, float]:
         "calls": 1,
         "macs": outputs * node.taps,
         "outputs": outputs,
+        "rows": rows,
         "reads": node.input_elements,
         "lines": width * prod(node.output_shape[2:-1]),
     }

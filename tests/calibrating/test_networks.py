@@ -47,6 +47,17 @@ def test_they_run(name):
     assert given.std() > 0
 
 
+@pytest.mark.parametrize("name", ["residual_16_32", "maxpool_16_24", "separable_16_24"])
+def test_operators_stay_in_the_layout_of_the_convolutions_around_them(name, tmp_path):
+    """Alone a runtime changes the layout before each and after it, and that would be priced."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(DESIGNED[name].SerializeToString(), options)
+    run = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert len(run) >= 3
+    assert not any(operator.startswith("Reorder") for operator in run[1:-1])
+
+
 def test_every_family_of_operators_is_measured_apart(tmp_path):
     """What always came together could not be told apart by any fit."""
     found: dict[Family, set[str]] = {}

@@ -10,7 +10,7 @@ from tests.planning.networks import CONVOLUTIONS, shipped
 
 pytestmark = pytest.mark.xdist_group("calibrating")
 
-FEW = ("conv3_32-32-32-32_32", "pointwise1_16-16-16-16_12", "depthwise3_16-16_48")
+FEW = ("conv3_32-32-32-32_32", "pointwise1_16-16-16-16_12", "depthwise3_16_48")
 PRECISIONS = {"float32", "int8-static", "int8-dynamic", "int8-weight-only"}
 STORED = "float16"
 PROFILE = shipped("generic-x86-64-amx")

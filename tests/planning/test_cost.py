@@ -133,8 +133,17 @@ def test_the_costs_of_the_nodes_add_up():
 
 def test_what_runtimes_fold_costs_nothing():
     conv = op("Conv", 10**6)
-    assert ms([conv, op("Relu"), op("Reshape"), op("DequantizeLinear")]) == ms([conv])
+    assert ms([conv, op("Relu"), op("Identity"), op("DequantizeLinear")]) == ms([conv])
     assert ms([conv, op("Softmax")]) > ms([conv])
+
+
+def test_a_view_costs_a_call_whatever_its_size():
+    conv, small, large = (
+        op("Conv", 10**6),
+        op("Reshape", shape=(1, 10)),
+        op("Reshape", shape=(9, 99)),
+    )
+    assert ms([conv]) < ms([conv, small]) == ms([conv, large]) < ms([conv, op("Softmax")])
 
 
 def test_a_graph_of_folded_nodes_still_takes_time():

@@ -27,6 +27,9 @@ PLAIN = Kernel(ns={})
         (op("MaxPool", taps=9), Family.MAX_POOL),
         (op("AveragePool", taps=9), Family.AVERAGE_POOL),
         (op("Relu"), Family.FOLDED),
+        (op("Reshape"), Family.VIEW),
+        (op("Pad"), Family.SLICE),
+        (op("Concat"), Family.MOVE),
         (op("SomethingNew"), Family.ACTIVATION),
     ],
 )
@@ -43,9 +46,17 @@ def test_a_convolution():
     assert asked == {
         "calls": 1,
         "macs": 10 * 9 * 3 * 16,
+        "single": 0,
         "columns": 16 * 27,
         "steps": 16 * 9 * 10,
         "outputs": 160,
+        "rows": 16,
+        "pieces": 16 * 9,
+        "ragged": 0,
+        "ragged_calls": 0,
+        "left": 0,
+        "shallow": 0,
+        "shallow_macs": 0,
         "reads": 48,
         "weights": 270,
         "spilled": 0,
@@ -59,6 +70,27 @@ def test_blocks_are_computed_whole():
     assert asked["outputs"] == 16 * 16
     assert asked["weights"] == 16 * 36
     assert asked["steps"] == 16 * 9
+
+
+@pytest.mark.parametrize(("tile", "single"), [(5, 0), (10, 10), (4, 12)])
+def test_where_two_blocks_do_not_fit_they_go_one_by_one(tile, single):
+    asked = kernels.quantities(CONV, Kernel(ns={}, output_tile=tile))
+    assert asked["single"] == single * 16 * 27
+
+
+def test_what_is_sliced_costs_what_is_left():
+    asked = kernels.quantities(op("Slice", shape=(1, 100), read=400), PLAIN)
+    assert asked == {"calls": 1, "elements": 100}
+
+
+def test_what_is_no_whole_block_goes_other_ways():
+    """10 channels of 16 leave the runtime's layout; 3 inputs of 4 are no whole vector."""
+    asked = kernels.quantities(CONV, Kernel(ns={}, output_tile=16, input_tile=4))
+    assert (asked["ragged"], asked["ragged_calls"], asked["left"]) == (160, 1, 160)
+    assert (asked["shallow"], asked["shallow_macs"]) == (16 * 9, 16 * 16 * 27)
+    whole = kernels.quantities(CONV, Kernel(ns={}, output_tile=5, input_tile=3))
+    assert not any(whole[name] for name in ("ragged", "ragged_calls", "left"))
+    assert not any(whole[name] for name in ("shallow", "shallow_macs"))
 
 
 def test_a_joined_window_is_rounded_up_once():
@@ -79,6 +111,7 @@ def test_a_depthwise_convolution():
         "calls": 1,
         "macs": 32 * 9 * 16,
         "outputs": 32 * 16,
+        "rows": 16,
         "reads": 320,
         "lines": 20 * 4,
     }
@@ -95,9 +128,18 @@ def test_a_matrix_product():
 
 def test_the_rest_works_element_by_element():
     asked = kernels.quantities(op("Add", shape=(1, 100), read=200), PLAIN)
-    assert asked == {"calls": 1, "elements": 200, "steps": 0}
+    assert asked == {"calls": 1, "elements": 200}
+
+
+def test_a_pool_works_window_by_window():
     pool = kernels.quantities(op("MaxPool", shape=(1, 100), read=400, taps=4), PLAIN)
-    assert pool == {"calls": 1, "elements": 400, "steps": 300}
+    assert pool == {"calls": 1, "elements": 100, "steps": 300}
+
+
+def test_a_view_is_a_call_whatever_its_size():
+    view = op("Reshape", shape=(1, 100), read=100)
+    assert kernels.quantities(view, PLAIN) == {"calls": 1}
+    assert kernels.is_folded(view)
 
 
 def test_a_recurrent_layer_takes_a_step_for_each_use_of_its_weights():
