@@ -27,6 +27,7 @@ from edgekit.domain import (
     NodeSummary,
     PowerMode,
     Prediction,
+    Quantization,
     Range,
     Rates,
     Recipe,
@@ -285,7 +286,13 @@ def _weight_bytes(node: NodeSummary, recipe: Recipe) -> float:
         return node.parameter_bytes / 2
     shared = quantization.granularity is Granularity.PER_TENSOR
     scales = 1 if shared else kernels.channels(node)
-    return node.parameters * _STORED_BYTES[quantization.weights] + 12.0 * scales
+    return node.parameters * _STORED_BYTES[_stored(node, quantization)] + 12.0 * scales
+
+
+def _stored(node: NodeSummary, quantization: Quantization) -> str:
+    """The type of a node's weights: where the tool has no four bits it takes eight."""
+    wide = kernels.family(node) is OpFamily.DEPTHWISE or node.op == "ConvTranspose"
+    return "int8" if wide and quantization.weights == "int4" else quantization.weights
 
 
 def _node_bytes(node: NodeSummary, recipe: Recipe) -> float:

@@ -218,6 +218,23 @@ def test_weights_as_they_are_stored(quantization, expected):
     assert cost.size_bytes(summary, of(quantization)) == expected + 220
 
 
+@pytest.mark.parametrize(
+    ("node", "bits"),
+    [
+        (op("Conv", 10**6, 1000), 4),
+        (op("Gemm", 10**6, 1000), 4),
+        (structs.replace(op("Conv", 10**6, 1000), channelwise=True), 8),
+        (op("ConvTranspose", 10**6, 1000), 8),
+    ],
+)
+def test_four_bits_are_counted_where_the_tool_has_them(node, bits):
+    four, eight = (
+        cost.size_bytes(network(node), of(structs.replace(WEIGHT_ONLY, weights=weights)))
+        for weights in ("int4", "int8")
+    )
+    assert eight - four == 1000 * (8 - bits) / 8
+
+
 def test_the_channels_of_a_matrix_product_come_last():
     summary = network(op("MatMul", 10**6, 1000, (1, 128, 10)))
     assert cost.size_bytes(summary, of(STATIC)) == 1000 + 12 * 10 + 220
