@@ -170,8 +170,8 @@ class Sshd:
 
 
 def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> None:
-    command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "edgekit-test", "-f", path]
-    subprocess.run(command, check=True, capture_output=True)
+    words = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "edgekit-test"]
+    subprocess.run([*words, "-f", str(path)], check=True, capture_output=True)
 
 
 def _free_port() -> int:

@@ -346,8 +346,8 @@ def _pooled(width: int, size: int) -> Named:
 
 
 def _softmax(width: int) -> Named:
-    made = _Graph(f"softmax_{width}", (1, width))
-    made.add("Softmax", made.dense(INPUT, width, width))
+    made = _Graph(f"softmax_{width}", (1, _CLASSES))
+    made.add("Softmax", made.dense(INPUT, _CLASSES, width))
     return made.done()
 
 

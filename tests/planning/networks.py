@@ -63,7 +63,7 @@ def network(*nodes: NodeSummary, peak: int = 200_000, quantized: bool = False) -
     )
 
 
-CONVOLUTIONS = network(*[op("Conv", 2_000_000, 14_000, taps=9), op("Relu")] * 20)
+CONVOLUTIONS = network(*[op("Conv", 2_359_296, 14_000, taps=9), op("Relu")] * 20)
 """About a ResNet-20."""
 
 MATRICES = network(*[op("MatMul", 400_000, 400_000, (1, 128, 640), 640), op("Add")] * 5)

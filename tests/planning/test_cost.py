@@ -143,7 +143,7 @@ def test_a_view_costs_a_call_whatever_its_size():
         op("Reshape", shape=(1, 10)),
         op("Reshape", shape=(9, 99)),
     )
-    assert ms([conv]) < ms([conv, small]) == ms([conv, large]) < ms([conv, op("Softmax")])
+    assert ms([conv]) < ms([conv, small]) == ms([conv, large])
 
 
 def test_a_graph_of_folded_nodes_still_takes_time():
