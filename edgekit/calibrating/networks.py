@@ -346,8 +346,8 @@ def _pooled(width: int, size: int) -> Named:
 
 
 def _softmax(width: int) -> Named:
-    made = _Graph(f"softmax_{width}", (1, _CLASSES))
-    made.add("Softmax", made.dense(INPUT, _CLASSES, width))
+    made = _Graph(f"softmax_{width}", (1, width))
+    made.add("Softmax", INPUT)
     return made.done()
 
 
