@@ -88,6 +88,7 @@ def goals(figures: dict[str, Any], tries: int) -> list[Goal]:
             0,
         ),
         Goal("benches off by 3 % that claim to be right", figures["benches"]["off_and_trusted"], 0),
+        Goal("too few claim to be right to compare", int(figures["benches"]["trusted"] < 2), 0),
     ]
 
 
