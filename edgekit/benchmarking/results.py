@@ -41,8 +41,9 @@ def as_json(result: BenchmarkResult) -> dict[str, Any]:
 
 def latency_figures(result: BenchmarkResult) -> LatencyFigures:
     """Those of all its samples; unstable, too, where the device was slower than it had been."""
-    counted = (result.environment.get(f"{which}counting_ns") for which in ("", "least_"))
-    return figures([process.samples_ns for process in result.processes], why_slow(*counted))
+    seen = result.environment
+    slow = why_slow(seen.get("counting_ns"), seen.get("least_counting_ns"))
+    return figures([process.samples_ns for process in result.processes], slow)
 
 
 def save(result: BenchmarkResult, path: Path) -> None:

@@ -15,8 +15,8 @@ SLOWER_BY = 1.2
 SLOWER_COUNTING = 1.15
 """From this ratio on the device was slower than it can be.
 
-On a shared host the calm benches' counting stayed within it, nine of ten; another's work on the
-same core made counting take 1.24 to 1.6 times as long, and inference 1.06 to 1.5 times.
+Counting varies a little on a calm device, too. ``benchmarks/verdicts.py`` tells whether what
+passes is right.
 """
 
 HOT_CELSIUS = 80.0

@@ -289,7 +289,7 @@ def _residual(made: _Graph, given: str, width: int) -> str:
 
 
 def _separable(made: _Graph, given: str, width: int) -> str:
-    """A depthwise convolution and what real networks follow it by; alone it is faster."""
+    """A depthwise convolution and the pointwise one that follows it in real networks."""
     return made.conv(made.conv(given, (width, width, width), 3), (width, width), 1)
 
 
@@ -315,8 +315,7 @@ def _hard_swish(made: _Graph, given: str, _width: int) -> str:
 def _turned(made: _Graph, given: str, width: int) -> str:
     """Another shape of the same elements, between operators that do not care."""
     rows = made.add("Reshape", given, made.constant(np.array([1, width, -1])))
-    size = round(prod(made.shape[2:]) ** 0.5)
-    whole = made.constant(np.array([1, width, size, size]))
+    whole = made.constant(np.array(made.shape))
     return made.add("Reshape", made.add("Sigmoid", rows), whole)
 
 

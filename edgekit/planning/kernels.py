@@ -131,20 +131,21 @@ def _product(node: NodeSummary, kernel: Kernel, weight_bytes: float) -> dict[str
     else:
         inputs = _blocks(depth / node.taps, kernel.input_tile) * node.taps
     outputs = _blocks(width, kernel.output_tile)
-    shallow = depth / node.taps % kernel.input_tile
+    macs, shallow = rows * outputs * inputs, depth / node.taps % kernel.input_tile
+    left = width % kernel.output_tile
     spilled = max(0.0, 1 - kernel.cache_bytes / weight_bytes) if weight_bytes else 0.0
     return {
         "calls": 1,
-        "macs": rows * outputs * inputs,
-        "single": rows * outputs * inputs if width % (2 * kernel.output_tile) else 0,
+        "macs": macs,
+        "single": macs if width % (2 * kernel.output_tile) else 0,
         "columns": rows * depth,
         "steps": rows * node.taps * outputs / kernel.output_tile if node.taps > 1 else 0,
         "outputs": rows * outputs,
         "rows": rows,
         "pieces": rows * node.taps if node.taps > 1 else 0,
-        "ragged": rows * width if width % kernel.output_tile else 0,
-        "ragged_calls": 1 if width % kernel.output_tile else 0,
-        "left": rows * (width % kernel.output_tile),
+        "ragged": rows * width if left else 0,
+        "ragged_calls": 1 if left else 0,
+        "left": rows * left,
         "shallow": rows * node.taps if shallow else 0,
         "shallow_macs": rows * outputs * depth if shallow else 0,
         "reads": node.input_elements,
