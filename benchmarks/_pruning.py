@@ -20,7 +20,7 @@ from edgekit.compression import pruning, saliency
 from edgekit.compression.groups import coupling
 from edgekit.compression.surgery import without
 from edgekit.datasets import Dataset
-from edgekit.domain import Channels, PruningReport
+from edgekit.domain import Channels, Narrowed, PruningReport
 
 RESNET20 = ("resnet20_cifar10/resnet20_fp32.onnx", "cifar10_nchw")
 PERSON = ("mlperf_vww_mobilenetv1/vww_96_float.tflite", "person")
@@ -37,13 +37,14 @@ PAID_BACK = 0.7
 RUNS = 200
 
 
-def measured(rounds: int) -> tuple[dict[str, Any], list[Goal]]:
+def measured(rounds: int, multiple: int) -> tuple[dict[str, Any], list[Goal]]:
     """Each case's figures by its name, and the goals."""
     figures: dict[str, Any] = {}
     goals: list[Goal] = []
     for model, data, fraction, least in CASES:
         name = f"{Path(model).stem}_{100 * fraction:.0f}"
-        figures[name] = found = case(ASSETS / "models" / model, data, fraction, rounds)
+        asked = Channels(fraction, multiple)
+        figures[name] = found = case(ASSETS / "models" / model, data, asked, rounds)
         goals += [
             Goal(f"{name}_lost_top1", found["float"] - found["pruned"], found["float"] - least),
             Goal(f"{name}_macs_left", found["macs_left"], 1 - fraction),
@@ -52,7 +53,7 @@ def measured(rounds: int) -> tuple[dict[str, Any], list[Goal]]:
     return figures, goals
 
 
-def case(model: Path, data: str, fraction: float, rounds: int) -> dict[str, Any]:
+def case(model: Path, data: str, asked: Channels, rounds: int) -> dict[str, Any]:
     """One network pruned once."""
     with tempfile.TemporaryDirectory() as folder:
         source = sources.load(model, Path(folder))
@@ -61,7 +62,7 @@ def case(model: Path, data: str, fraction: float, rounds: int) -> dict[str, Any]
             for kind in ("calib", "eval")
         )
         start = time.perf_counter()
-        made, report = pruning.pruned(source, Channels(fraction), calibration, Path(folder))
+        made, report = pruning.pruned(source, asked, calibration, Path(folder))
         seconds = time.perf_counter() - start
         whole, smaller = onnx.load(source.graph), onnx.load(made.graph)
         before, after = latency(whole, evaluation), latency(smaller, evaluation)
@@ -75,20 +76,29 @@ def case(model: Path, data: str, fraction: float, rounds: int) -> dict[str, Any]
             "bytes_left": report.weight_bytes_after / report.weight_bytes_before,
             "time_left": median(new / old for old, new in pairs),
             "pruning_s": seconds,
-            "layers": {layer.layers[0]: (layer.before, layer.after) for layer in report.layers},
+            "layers": {
+                "/".join(map(str, identity)): (layer.before, layer.after)
+                for identity, layer in narrowed(report).items()
+                if layer.after < layer.before
+            },
         }
 
 
 def by_magnitude(whole: onnx.ModelProto, report: PruningReport) -> onnx.ModelProto:
     """As many channels gone of each layer, those of the smallest weights, and no fit."""
-    coupled = coupling(whole)
-    counts = {layer.layers: layer.before - layer.after for layer in report.layers}
-    removed = [
-        channel
-        for one in coupled.dimensions
-        for channel in saliency.by_magnitude(whole, coupled, one)[: counts.get(one.layers, 0)]
-    ]
+    coupled, found = coupling(whole), narrowed(report)
+    removed: list[int] = []
+    for one in coupled.dimensions:
+        if layer := found.get((one.layers[0], one.kernel_axis)):
+            taps = one.kernel_axis is not None
+            order = one.channels if taps else saliency.by_magnitude(whole, coupled, one)
+            removed += order[: layer.before - layer.after]
     return without(whole, coupled, removed)
+
+
+def narrowed(report: PruningReport) -> dict[tuple[str, int | None], Narrowed]:
+    """By the first of their layers, and the kernel's axis where they gave taps up."""
+    return {(layer.layers[0], layer.kernel_axis): layer for layer in report.layers}
 
 
 def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

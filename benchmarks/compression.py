@@ -5,7 +5,7 @@ the reconstruction error of an autoencoder, and pruning without training. The mo
 internal tests lie beside the checkout.
 
     python benchmarks/compression.py [--only int8 autoencoder four-bits pruning]
-        [--samples 1000] [--rounds 9]
+        [--samples 1000] [--rounds 9] [--multiple 16]
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def four_bits(asked: argparse.Namespace) -> Section:
 
 def pruning(asked: argparse.Namespace) -> Section:
     """Whole channels gone: accuracy, and what it brings in time."""
-    return _pruning.measured(asked.rounds)
+    return _pruning.measured(asked.rounds, asked.multiple)
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], Section]] = {
@@ -227,6 +227,10 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--multiple", type=int, default=16,
+        help="channels that this machine's kernels compute at once: 16 with AVX-512, 8 with AVX2",
+    )  # fmt: skip
     asked = parser.parse_args()
     if not ASSETS.is_dir():
         parser.error(f"the models for internal tests are not there: {ASSETS}")

@@ -1,8 +1,15 @@
-"""Pruning channels without training: which, how many of each dimension, and the fit after it."""
+"""Pruning without training: which channels and taps go, how many of each, and the fit after it.
+
+Channels save time in the blocks that kernels compute at once; a kernel's taps, gone from its
+ends, save it one by one. (Kernels of other shapes: Wen, Wu, Wang, Chen, Li: "Learning Structured
+Sparsity in Deep Neural Networks", NIPS 2016.)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+from statistics import fmean
 
 import onnx
 from msgspec import Struct
@@ -64,11 +71,13 @@ def pruned(
     whole = onnx.shape_inference.infer_shapes(model)
     coupled = coupling(whole)
     fitted_on = shifted(samples, spatial, terms.shifted) if spatial else samples
-    found = layers.layers(whole, max(1, terms.rows // len(fitted_on)))
+    positions = max(1, terms.rows // len(fitted_on))
+    found = layers.layers(whole, positions)
     cuts = chosen(whole, coupled, found, samples, terms)
     removed = [channel for cut in cuts for channel in cut.removed]
     smaller = without(whole, coupled, removed)
-    return refit.refitted(smaller, whole, found, coupled, removed, fitted_on, terms.ridge), cuts
+    left = layers.layers(smaller, positions)
+    return refit.refitted(smaller, whole, left, coupled, removed, fitted_on, terms.ridge), cuts
 
 
 def chosen(
@@ -80,28 +89,37 @@ def chosen(
 ) -> tuple[Cut, ...]:
     """Which channels go: in each dimension those missed least, as many as serve the goal best.
 
-    Runs the network on the samples a number of times that grows with its layers.
+    Each half of the samples judges what the other chose and was fitted to: to samples that
+    they were fitted to, a network's last layers seem to be free. Runs the network on the
+    samples a number of times that grows with its layers.
     """
     dimensions = prunable(coupled, terms.multiple)
-    reading = saliency.readers(whole, coupled, found, samples)
     output = before_softmax(whole)
-    told = outputs(whole, output, samples)
-    orders = [_order(whole, coupled, one, reading, terms) for one in dimensions]
+    halves = [half for half in (samples[::2], samples[1::2]) if half]
+    read = [saliency.readers(whole, coupled, found, half) for half in halves]
+    told = [outputs(whole, output, half) for half in halves]
 
-    def table(dimension: Dimension, order: Sequence[int]) -> tuple[fractions.Level, ...]:
-        readers = saliency.of(dimension, reading)
+    def table(dimension: Dimension) -> tuple[fractions.Level, ...]:
+        orders = [_order(whole, coupled, dimension, half, terms) for half in read]
+        readers = [saliency.of(dimension, half) for half in read]
 
         def error(count: int) -> float:
-            smaller = without(whole, coupled, order[:count])
-            saliency.compensate(smaller, readers, order[:count], terms.ridge)
-            return difference(outputs(smaller, output, samples), told)
+            missed = []
+            for order, fitting, judging, its in zip(
+                orders, readers, reversed(halves), reversed(told), strict=True
+            ):
+                smaller = without(whole, coupled, order[:count])
+                saliency.compensate(smaller, fitting, order[:count], terms.ridge)
+                missed.append(difference(outputs(smaller, output, judging), its))
+            return fmean(missed)
 
-        return fractions.sensitivity(dimension, terms.multiple, error)
+        return fractions.sensitivity(dimension, _multiple(dimension, terms.multiple), error)
 
-    tables = [table(one, order) for one, order in zip(dimensions, orders, strict=True)]
+    tables = [table(one) for one in dimensions]
     macs = inspection.macs(whole)
-    weights = {node.input[1] for node in whole.graph.node if len(node.input) > 1}
-    width = fractions.width(coupled, dimensions, macs, weights)
+    matrices = {node.input[1] for node in whole.graph.node if len(node.input) > 1}
+    sizes = {t.name: prod(t.dims) for t in whole.graph.initializer if t.name in matrices}
+    width = fractions.width(coupled, dimensions, macs, sizes)
     goal = (1 - terms.fraction) * sum(macs.values())
     counts = fractions.allocate(tables, width, goal)
     if width.left(counts) > goal:
@@ -111,9 +129,10 @@ def chosen(
             "the most",
             "ask for less",
         )
+    reading = saliency.readers(whole, coupled, found, samples)
     return tuple(
-        Cut(one, tuple(order[:count]))
-        for one, order, count in zip(dimensions, orders, counts, strict=True)
+        Cut(one, tuple(_order(whole, coupled, one, reading, terms)[:count]) if count else ())
+        for one, count in zip(dimensions, counts, strict=True)
     )
 
 
@@ -123,7 +142,9 @@ def prunable(coupled: Coupling, multiple: int) -> tuple[Dimension, ...]:
     Raises:
         ModelError: there are none; the message says why.
     """
-    found = tuple(one for one in coupled.dimensions if fractions.levels(one, multiple))
+    found = tuple(
+        one for one in coupled.dimensions if fractions.levels(one, _multiple(one, multiple))
+    )
     if not found:
         reasons = dict.fromkeys(one.reason for one in coupled.dimensions if one.reason)
         told = "; ".join(reasons) or f"no layer has more than {multiple} channels"
@@ -131,14 +152,24 @@ def prunable(coupled: Coupling, multiple: int) -> tuple[Dimension, ...]:
     return found
 
 
+def _multiple(dimension: Dimension, multiple: int) -> int:
+    """Of what is left of it; a kernel loses one tap after another."""
+    return multiple if dimension.kernel_axis is None else 1
+
+
 def _order(
     whole: onnx.ModelProto,
     coupled: Coupling,
     dimension: Dimension,
-    reading: dict[str, saliency.Reader],
+    reading: Sequence[saliency.Reader],
     terms: Terms,
 ) -> list[int]:
-    """By second-order saliency where the readers are understood, else by magnitude."""
+    """By second-order saliency where the readers are understood, else by magnitude.
+
+    Taps have their order: from a kernel's ends.
+    """
+    if dimension.kernel_axis is not None:
+        return list(dimension.channels)
     readers = saliency.of(dimension, reading)
     if readers:
         return saliency.by_error(dimension, readers, terms.ridge)

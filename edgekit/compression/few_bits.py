@@ -20,6 +20,7 @@ from edgekit.compression.activations import Sample
 from edgekit.compression.differences import apart, before_softmax, difference, outputs
 from edgekit.compression.layers import Floats, Layer, layers
 from edgekit.compression.rounding import Grid
+from edgekit.compression.targets import goals
 from edgekit.domain import NodeCost, RoundedLayer, RoundingReport
 
 GridOf = Callable[[Layer, tuple[int, ...]], Grid | None]
@@ -48,13 +49,13 @@ def adapted(
     grids = {layer.name: grid_of(layer, _shape(original, layer)) for layer in found}
     plain = _to_nearest(original, found, grids)
     made = deepcopy(original)
-    goals = refit.goals(original, found)
+    wanted = goals(original, found)
     for layer in found:
-        given = refit.problem(made, original, layer, goals[layer.name], fitting)
-        weight, bias = refit.solved(given, made, layer, goals[layer.name], _RIDGE)
+        given = refit.problem(made, original, layer, wanted[layer.name], fitting)
+        weight, bias = refit.solved(given, made, layer, wanted[layer.name], _RIDGE)
         if grid := grids[layer.name]:
             weight, bias = _rounded(layer, given[0], weight, bias, grid)
-        refit.write(made, layer, weight, bias)
+        matrices.write(made, layer, weight, bias)
     names = before_softmax(original)
     told = outputs(original, names, judging)
     errors = [difference(outputs(each, names, judging), told) for each in (plain, made)]

@@ -16,6 +16,13 @@ _LEVELS = 8
 _HOPELESS = 1.0
 """An output error as large as the output's own variance: removing more is not looked at."""
 
+_NOTHING = 1e-4
+"""Added to what each step costs: below it, the step that saves most counts as the best."""
+
+_BALANCE = 4.0
+"""Multiply-accumulates in the time that a weight takes to be fetched, at least: layers of many
+weights and few positions wait for them."""
+
 
 class Level(Struct, frozen=True):
     """A dimension without ``removed`` channels, and the output error of that alone."""
@@ -56,37 +63,59 @@ class Width(Struct, frozen=True, eq=False):
 
     Attributes:
         macs: of each node that a dimension runs through.
+        weights: how many each of them has.
         shares: ``[axes, dimensions]``: the share of each weight axis that one channel is.
         nodes: the node of each axis, as an index of ``macs``.
         fixed: MACs of all other nodes.
     """
 
     macs: NDArray[np.float64]
+    weights: NDArray[np.float64]
     shares: NDArray[np.float64]
     nodes: NDArray[np.int64]
     fixed: float
 
     def left(self, removed: Sequence[int]) -> float:
         """MACs without so many channels of each dimension."""
+        return float(self.macs @ self._factors(removed) + self.fixed)
+
+    def work(self, removed: Sequence[int]) -> float:
+        """The MACs that take as long as what is left: arithmetic, and weights that are fetched."""
+        spent = self.macs + _BALANCE * self.weights
+        return float(spent @ self._factors(removed) + self.fixed)
+
+    def _factors(self, removed: Sequence[int]) -> NDArray[np.float64]:
+        """What is left of each node, as a share."""
         kept = 1 - self.shares @ np.array(removed, np.float64)
         factors = np.ones(len(self.macs))
         np.multiply.at(factors, self.nodes, kept)
-        return float(self.macs @ factors + self.fixed)
+        return factors
 
 
 def width(
-    coupling: Coupling, dimensions: Sequence[Dimension], macs: dict[str, int], weights: set[str]
+    coupling: Coupling,
+    dimensions: Sequence[Dimension],
+    macs: dict[str, int],
+    weights: dict[str, int],
 ) -> Width:
-    """See ``Width``; ``macs`` are those of each node by name, ``weights`` its matrices."""
+    """See ``Width``.
+
+    Args:
+        macs: of each node, by its name.
+        weights: elements of each matrix, by the tensor's name.
+    """
     members = [set(dimension.channels) for dimension in dimensions]
     axes: dict[tuple[str, int], list[float]] = {}
+    elements: dict[str, int] = {}
     for slot in coupling.slots:
         counts = [sum(c in one for c in slot.channels) / len(one) for one in members]
         if macs.get(slot.node) and any(counts) and slot.tensor in weights:
             axes[slot.node, slot.axis] = [count / len(slot.channels) for count in counts]
-    names = list(dict.fromkeys(node for node, _ in axes))
+            elements[slot.node] = weights[slot.tensor]
+    names = list(elements)
     return Width(
         macs=np.array([macs[name] for name in names], np.float64),
+        weights=np.array(list(elements.values()), np.float64),
         shares=np.array(list(axes.values()), np.float64).reshape(len(axes), len(members)),
         nodes=np.array([names.index(node) for node, _ in axes], np.int64),
         fixed=float(sum(count for name, count in macs.items() if name not in names)),
@@ -96,45 +125,37 @@ def width(
 def allocate(tables: Sequence[Sequence[Level]], width: Width, goal: float) -> tuple[int, ...]:
     """How many channels to remove of each dimension, for at most ``goal`` MACs.
 
-    Greedy: the step with the least error for the MACs that it saves, whatever its length,
+    Greedy: the step with the least error for the work that it saves, whatever its length,
     until the goal is met; then whatever was not needed is given back. Errors of dimensions
     are taken to add up. All there is to remove, when even that does not meet the goal.
     """
     chosen = [0] * len(tables)
 
-    def removed(at: Sequence[int]) -> list[int]:
+    def removed(which: int, to: int) -> list[int]:
+        at = [*chosen[:which], to, *chosen[which + 1 :]]
         return [table[index].removed for table, index in zip(tables, at, strict=True)]
 
-    while (now := width.left(removed(chosen))) > goal:
+    def price(which: int, to: int) -> float:
+        """Error for the work that lies between, forth or back."""
+        fewer, more = sorted((chosen[which], to))
+        saved = width.work(removed(which, fewer)) - width.work(removed(which, more))
+        error = tables[which][more].error - tables[which][fewer].error
+        return (error + _NOTHING) / max(saved, 1e-9)
+
+    while width.left(removed(0, chosen[0])) > goal:
         steps = [
-            (
-                _price(tables[d], chosen[d], to, now - width.left(removed(_with(chosen, d, to)))),
-                d,
-                to,
-            )
-            for d in range(len(tables))
-            for to in range(chosen[d] + 1, len(tables[d]))
+            (price(which, to), which, to)
+            for which, table in enumerate(tables)
+            for to in range(chosen[which] + 1, len(table))
         ]
         if not steps:
             break
         _, which, to = min(steps)
-        chosen = _with(chosen, which, to)
+        chosen[which] = to
     spare = [
-        (tables[d][chosen[d]].error - tables[d][to].error, d, to)
-        for d in range(len(tables))
-        for to in range(chosen[d])
+        (price(which, to), which, to) for which in range(len(tables)) for to in range(chosen[which])
     ]
     for _, which, to in sorted(spare, reverse=True):
-        back = _with(chosen, which, to)
-        if to < chosen[which] and width.left(removed(back)) <= goal:
-            chosen = back
-    return tuple(removed(chosen))
-
-
-def _price(table: Sequence[Level], at: int, to: int, saved: float) -> float:
-    """Error per MAC saved."""
-    return (table[to].error - table[at].error) / max(saved, 1e-9)
-
-
-def _with(chosen: Sequence[int], which: int, to: int) -> list[int]:
-    return [to if index == which else old for index, old in enumerate(chosen)]
+        if to < chosen[which] and width.left(removed(which, to)) <= goal:
+            chosen[which] = to
+    return tuple(removed(0, chosen[0]))

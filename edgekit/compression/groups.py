@@ -2,13 +2,15 @@
 
 Every output channel of a convolution or a dense layer is numbered. The numbers travel with
 the tensors (``propagation``), and where an operator joins two channels they become one
-number. What is not understood fixes the channels that reach it, with its reason.
+number. What is not understood fixes the channels that reach it, with its reason. The taps
+along each axis of a convolution's kernel are numbered as well; they stay where they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from itertools import chain, takewhile, zip_longest
 
 import numpy as np
 import onnx
@@ -21,19 +23,25 @@ NO_CHANNEL = -1
 """Stands where a tensor holds something else than a channel: padding, a constant."""
 
 
+FIRST_TAPS = 2
+"""The axis of a convolution's weight that its kernel begins with."""
+
+
 class Use(Enum):
     """What a weight's axis has to do with the channels along it."""
 
     MADE = "made"
     READ = "read"
     EACH = "each"
+    TAP = "tap"
 
 
 class Slot(Struct, frozen=True):
     """An axis of a node's weight, and the channel behind each of its indices.
 
     Attributes:
-        use: the node makes these channels, reads them, or has a value for each.
+        use: the node makes these channels, reads them, or has a value for each; or they are
+            its kernel's taps.
         channels: as many as the axis is long.
     """
 
@@ -57,9 +65,11 @@ class Dimension(Struct, frozen=True):
 
     Attributes:
         size: how many channels there are, the fixed ones too.
-        channels: those that may be removed, each on its own.
+        channels: those that may be removed, each on its own; of taps each after those
+            before it.
         narrowest: how many channels the layer makes that makes fewest of them.
         reason: why there are fewer than ``size``; empty: there are not.
+        kernel_axis: these are no channels but the taps along this axis of a kernel.
     """
 
     layers: tuple[str, ...]
@@ -67,6 +77,7 @@ class Dimension(Struct, frozen=True):
     channels: tuple[int, ...]
     narrowest: int
     reason: str = ""
+    kernel_axis: int | None = None
 
 
 class Coupling(Struct, frozen=True):
@@ -153,7 +164,7 @@ class Ledger:
             slots=slots,
             shapes=self._counted(self._shapes),
             groups=self._counted(self._groups),
-            dimensions=tuple(self._dimensions(slots)),
+            dimensions=(*self._dimensions(slots), *self._kernels(slots)),
         )
 
     def _dimensions(self, slots: Sequence[Slot]) -> Iterable[Dimension]:
@@ -179,6 +190,27 @@ class Ledger:
                     if slot.use is Use.MADE and channels & set(slot.channels)
                 ),
                 reason=reasons[0] if reasons else "",
+            )
+
+    def _kernels(self, slots: Sequence[Slot]) -> Iterable[Dimension]:
+        """Taps go from a kernel's ends only: the first of them, then in turn with the last.
+
+        What is left of a kernel that was padded alike at both ends is then padded as "SAME"
+        pads it, which every runtime's convolution does by itself.
+        """
+        layers: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+        for slot in slots:
+            if slot.use is Use.TAP:
+                layers.setdefault((slot.axis, slot.channels), []).append(slot.node)
+        for (axis, taps), names in layers.items():
+            ends = [takewhile(lambda tap: tap not in self._fixed, t) for t in (taps, taps[::-1])]
+            free = [tap for tap in chain(*zip_longest(*ends)) if tap is not None]
+            yield Dimension(
+                layers=tuple(names),
+                size=len(taps),
+                channels=tuple(dict.fromkeys(free)),
+                narrowest=len(taps),
+                kernel_axis=axis - FIRST_TAPS,
             )
 
     def _counted(self, rows: list[tuple[str, int, Numbers]]) -> tuple[Counted, ...]:

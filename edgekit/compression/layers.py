@@ -186,3 +186,11 @@ def assign(model: onnx.ModelProto, name: str, array: Array) -> None:
     (found,) = [t for t in model.graph.initializer if t.name == name]
     kept = helper.tensor_dtype_to_np_dtype(found.data_type)
     found.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, kept), name))
+
+
+def write(model: onnx.ModelProto, layer: Layer, matrix: Array, bias: Array) -> None:
+    """Give a layer that matrix, and that bias if it has one."""
+    shape = constant(model, layer.weight).shape
+    assign(model, layer.weight, weight(layer, matrix, shape))
+    if layer.bias:
+        assign(model, layer.bias, bias.reshape(constant(model, layer.bias).shape))

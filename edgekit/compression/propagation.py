@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from edgekit.compression.groups import NO_CHANNEL, Channels, Ledger, Use
+from edgekit.compression.groups import FIRST_TAPS, NO_CHANNEL, Channels, Ledger, Use
 
 _CHANNEL_AXIS = 1
 _MATRIX = 2
@@ -146,7 +146,23 @@ def _dense(walk: Walk, node: NodeProto, found: Channels | None, axes: tuple[int,
         walk.ledger.slot(node.name, weight, read, Use.READ, found.numbers)
     walk.ledger.slot(node.name, weight, made, Use.MADE, numbers)
     _biased(walk, node, numbers)
+    if node.op_type == "Conv":
+        _tapped(walk, node)
     walk.give(node, Channels(_CHANNEL_AXIS, numbers))
+
+
+def _tapped(walk: Walk, node: NodeProto) -> None:
+    """A kernel's taps stay, but those at an end that a smaller padding there makes up for."""
+    kernel = walk.shapes[node.input[1]][FIRST_TAPS:]
+    ones, zeros = [1] * len(kernel), [0] * 2 * len(kernel)
+    pads, dilations = _numbers(node, "pads", zeros), _numbers(node, "dilations", ones)
+    for axis, (size, step) in enumerate(zip(kernel, dilations, strict=True)):
+        first, last = (pads[end + axis] // step for end in (0, len(kernel)))
+        first = min(first, (size - 1) // 2)
+        last = min(last, size - 1 - first)
+        taps = walk.ledger.new(size)
+        walk.ledger.slot(node.name, node.input[1], FIRST_TAPS + axis, Use.TAP, taps)
+        walk.ledger.fix(taps[first : size - last], _told(node, "has no padding to make up for it"))
 
 
 def _biased(walk: Walk, node: NodeProto, numbers: np.ndarray) -> None:
@@ -346,6 +362,10 @@ def _reduced(walk: Walk, node: NodeProto) -> None:
         return
     below = 0 if _attribute(node, "keepdims", 1) else sum(a < found.axis for a in gone)
     walk.give(node, Channels(found.axis - below, found.numbers))
+
+
+def _numbers(node: NodeProto, name: str, default: list[int]) -> list[int]:
+    return next((list(a.ints) for a in node.attribute if a.name == name), default)
 
 
 def _attribute(node: NodeProto, name: str, default: int) -> int:

@@ -106,7 +106,10 @@ def _report(
         weight_bytes_after=sizes[1],
         layers=tuple(
             Narrowed(
-                cut.dimension.layers, cut.dimension.size, cut.dimension.size - len(cut.removed)
+                layers=cut.dimension.layers,
+                before=cut.dimension.size,
+                after=cut.dimension.size - len(cut.removed),
+                kernel_axis=cut.dimension.kernel_axis,
             )
             for cut in cuts
         ),

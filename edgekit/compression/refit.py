@@ -13,16 +13,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from msgspec import Struct
 from numpy.typing import NDArray
-from onnx import NodeProto
 from scipy import linalg
 
 from edgekit.compression import layers as matrices
+from edgekit.compression import pairs
 from edgekit.compression.activations import Sample, values
-from edgekit.compression.groups import Coupling
+from edgekit.compression.groups import Coupling, Use
 from edgekit.compression.layers import Layer
 from edgekit.compression.surgery import kept
+from edgekit.compression.targets import Goal, goals
 
 _ROUNDS = 3
 """Fits of a layer before an activation: each takes up what the one before lets pass."""
@@ -31,21 +31,6 @@ Floats = NDArray[np.float64]
 
 Problem = tuple[Floats, Floats, Floats]
 """What a layer takes, row by row; what it is to give; and what is added to what it gives."""
-
-
-class Goal(Struct, frozen=True):
-    """What a layer is fitted to.
-
-    Attributes:
-        target: the tensor of the original network that is to be met.
-        other: what is added to the layer's output to give it; empty: nothing.
-        low, high: outside of these the activation that follows gives the same.
-    """
-
-    target: str
-    other: str = ""
-    low: float = -np.inf
-    high: float = np.inf
 
 
 def refitted(
@@ -59,10 +44,12 @@ def refitted(
 ) -> onnx.ModelProto:
     """The smaller network with weights and biases fitted by ridge least squares.
 
+    What only one layer makes and only one takes is then fitted once more, both at once.
+
     Args:
         smaller: ``original`` without the removed channels; it is not changed.
         original: the whole network.
-        layers: of ``original``.
+        layers: of ``smaller``.
         coupling: of ``original``.
         removed: the channels that ``smaller`` lacks.
         samples: without labels.
@@ -73,69 +60,20 @@ def refitted(
     fitted.CopyFrom(smaller)
     wanted = goals(original, layers)
     made = _made(coupling, removed)
+    joined = pairs.pairs(original, layers)
     for layer in layers:
-        _fit(fitted, original, layer, wanted[layer.name], made.get(layer.weight), samples, ridge)
+        goal, left = wanted[layer.name], made.get(layer.weight)
+        _fit(fitted, original, layer, goal, left, samples, ridge)
+        if pair := joined.get(layer.name):
+            pairs.fit(fitted, original, pair, goal, left, samples)
     return fitted
 
 
 def _made(coupling: Coupling, removed: Sequence[int]) -> dict[str, NDArray[np.bool_]]:
     """Which outputs of a layer are left, by its weight."""
     gone = np.array(removed, np.int64)
-    return {s.tensor: kept(s.channels, gone) for s in coupling.slots if s.use.value != "read"}
-
-
-def goals(original: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Goal]:
-    """What each layer is fitted to, by its name.
-
-    A layer whose output is only added to what is final by then is fitted to the sum.
-    """
-    readers: dict[str, list[NodeProto]] = {}
-    for node in original.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    ends = {value.name for value in original.graph.output}
-    order = {name: i for i, node in enumerate(original.graph.node) for name in node.output}
-    fitted_at = _last_fitted(original, {layer.given for layer in layers})
-    found = {}
-    for layer in layers:
-        following = readers.get(layer.given, [])
-        target, other = layer.given, ""
-        if len(following) == 1 and following[0].op_type == "Add" and target not in ends:
-            (other,) = [n for n in following[0].input if n != layer.given] or [""]
-            # Its last layer must have been fitted before this one is.
-            if other in order and fitted_at[other] < order[layer.given]:
-                target = following[0].output[0]
-                following = readers.get(target, [])
-            else:
-                other = ""
-        low, high = _passing(original, following) if target not in ends else (-np.inf, np.inf)
-        found[layer.name] = Goal(target, other, low, high)
-    return found
-
-
-def _last_fitted(original: onnx.ModelProto, given: set[str]) -> dict[str, int]:
-    """For each tensor, the last node that is a layer and that it depends on."""
-    last: dict[str, int] = {}
-    for index, node in enumerate(original.graph.node):
-        at = max((last.get(name, -1) for name in node.input), default=-1)
-        for name in node.output:
-            last[name] = index if name in given else at
-    return last
-
-
-def _passing(original: onnx.ModelProto, following: list[NodeProto]) -> tuple[float, float]:
-    """Between which values the one node that follows tells its inputs apart."""
-    if len(following) != 1:
-        return -np.inf, np.inf
-    (node,) = following
-    if node.op_type == "Relu":
-        return 0.0, np.inf
-    constants = {t.name for t in original.graph.initializer}
-    if node.op_type != "Clip" or any(n and n not in constants for n in node.input[1:]):
-        return -np.inf, np.inf
-    bounds = [float(matrices.constant(original, n)) if n else None for n in node.input[1:]]
-    low, high = (*bounds, None, None)[:2]
-    return (-np.inf if low is None else low), (np.inf if high is None else high)
+    made = [slot for slot in coupling.slots if slot.use in (Use.MADE, Use.EACH)]
+    return {slot.tensor: kept(slot.channels, gone) for slot in made}
 
 
 def _fit(
@@ -149,7 +87,7 @@ def _fit(
 ) -> None:
     given = problem(fitted, original, layer, goal, samples, made)
     weight, bias = solved(given, fitted, layer, goal, ridge)
-    write(fitted, layer, weight, bias)
+    matrices.write(fitted, layer, weight, bias)
 
 
 def problem(
@@ -165,7 +103,7 @@ def problem(
     Args:
         fitted: the graph whose layers before this one are final.
         original: the graph that says what is right.
-        layer: of ``original``.
+        layer: of ``fitted``.
         goal: the layer's.
         samples: without labels.
         made: which of the original's channels the layer still gives; ``None``: all.
@@ -197,15 +135,6 @@ def solved(
     bias = matrices.constant(fitted, layer.bias).reshape(-1) if layer.bias else None
     solve = _by_channel if layer.depthwise else _dense
     return solve(given, start, bias, goal, ridge)
-
-
-def write(fitted: onnx.ModelProto, layer: Layer, matrix: Floats, bias: Floats) -> None:
-    """Give a layer that matrix, and that bias if it has one."""
-    shape = matrices.constant(fitted, layer.weight).shape
-    matrices.assign(fitted, layer.weight, matrices.weight(layer, matrix, shape))
-    if layer.bias:
-        shape = matrices.constant(fitted, layer.bias).shape
-        matrices.assign(fitted, layer.bias, bias.reshape(shape))
 
 
 def _dense(

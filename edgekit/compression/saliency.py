@@ -9,7 +9,7 @@ groups: Kurtic, Frantar, Alistarh: "ZipLM", NeurIPS 2023).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx
@@ -30,7 +30,7 @@ class Reader(Struct, frozen=True, eq=False):
     """A layer that reads a dimension, and what it sees of it.
 
     Attributes:
-        channels: behind each of the matrix's rows.
+        channels: behind each of the matrix's rows; or its taps.
         mean: of the layer's input, ``covariance`` about it.
     """
 
@@ -52,33 +52,46 @@ def readers(
     coupling: Coupling,
     layers: Sequence[Layer],
     samples: Sequence[Sample],
-) -> dict[str, Reader]:
-    """Every layer that reads channels, by its name; depthwise ones read none."""
-    slots = {slot.node: slot for slot in coupling.slots if slot.use is Use.READ}
-    known = [layer for layer in layers if layer.name in slots and not layer.depthwise]
-    return {layer.name: _reader(model, layer, slots[layer.name], samples) for layer in known}
+) -> tuple[Reader, ...]:
+    """Every layer with each dimension that it reads, its taps too; depthwise ones read none."""
+    slots: dict[str, list[Slot]] = {}
+    for slot in coupling.slots:
+        if slot.use in (Use.READ, Use.TAP):
+            slots.setdefault(slot.node, []).append(slot)
+    return tuple(
+        reader
+        for layer in layers
+        if layer.name in slots and not layer.depthwise
+        for reader in _readers(model, layer, slots[layer.name], samples)
+    )
 
 
-def _reader(model: onnx.ModelProto, layer: Layer, slot: Slot, samples: Sequence[Sample]) -> Reader:
+def _readers(
+    model: onnx.ModelProto, layer: Layer, slots: Sequence[Slot], samples: Sequence[Sample]
+) -> Iterable[Reader]:
+    """The same layer for each of its slots."""
     seen = [matrices.rows(layer, taken) for (taken,) in values(model, [layer.taken], samples)]
     rows = np.concatenate(seen)
     # Only a layer with a bias can take a mean up into it.
     mean = rows.mean(0) if layer.bias else np.zeros(rows.shape[1], rows.dtype)
     rows = rows - mean
-    matrix = matrices.matrix(layer, matrices.constant(model, layer.weight))
-    taps = len(matrix) // len(slot.channels)
-    return Reader(
-        layer=layer,
-        channels=np.repeat(np.array(slot.channels), taps),
-        matrix=matrix.astype(np.float64),
-        mean=mean.astype(np.float64),
-        covariance=(rows.T @ rows / len(rows)).astype(np.float64),
-    )
+    weight = matrices.constant(model, layer.weight)
+    matrix = matrices.matrix(layer, weight).astype(np.float64)
+    covariance = (rows.T @ rows / len(rows)).astype(np.float64)
+    for slot in slots:
+        along = np.array(slot.channels).reshape([-1, *[1] * (weight.ndim - 1 - slot.axis)])
+        yield Reader(
+            layer=layer,
+            channels=matrices.matrix(layer, np.broadcast_to(along, weight.shape))[:, 0],
+            matrix=matrix,
+            mean=mean.astype(np.float64),
+            covariance=covariance,
+        )
 
 
-def of(dimension: Dimension, found: dict[str, Reader]) -> tuple[Reader, ...]:
+def of(dimension: Dimension, found: Sequence[Reader]) -> tuple[Reader, ...]:
     """The layers that read some of a dimension's channels."""
-    return tuple(r for r in found.values() if np.isin(dimension.channels, r.channels).any())
+    return tuple(r for r in found if np.isin(dimension.channels, r.channels).any())
 
 
 def by_error(dimension: Dimension, reading: Sequence[Reader], ridge: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""Taking channels out of a graph: its weights, and the numbers in it that count channels."""
+"""Taking channels and taps out of a graph: its weights, and the numbers in it that count them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edgekit.compression.groups import Counted, Coupling, Slot
+from edgekit.compression.groups import FIRST_TAPS, Counted, Coupling, Slot, Use
 from edgekit.errors import ModelError
 
 _SHAPE = 1
@@ -32,12 +32,17 @@ def without(
     made.CopyFrom(model)
     gone = np.array(sorted(removed), np.int64)
     tensors = {tensor.name: tensor for tensor in made.graph.initializer}
+    nodes = {node.name: node for node in made.graph.node}
     done = set()
     for slot in coupling.slots:
-        if (slot.tensor, slot.axis) not in done and (mask := ~kept(slot.channels, gone)).any():
-            _cut(tensors[slot.tensor], slot, ~mask)
+        keep = kept(slot.channels, gone)
+        if keep.all():
+            continue
+        if (slot.tensor, slot.axis) not in done:
+            _cut(tensors[slot.tensor], slot, keep)
+        if slot.use is Use.TAP:
+            _shrink(nodes[slot.node], slot.axis - FIRST_TAPS, keep)
         done.add((slot.tensor, slot.axis))
-    nodes = {node.name: node for node in made.graph.node}
     for counted in coupling.groups:
         _count_groups(nodes[counted.node], int(kept(counted.channels, gone).sum()))
     for counted in coupling.shapes:
@@ -59,6 +64,17 @@ def _cut(tensor: onnx.TensorProto, slot: Slot, keep: NDArray[np.bool_]) -> None:
     array = numpy_helper.to_array(tensor)
     smaller = np.ascontiguousarray(np.compress(keep, array, axis=slot.axis))
     tensor.CopyFrom(numpy_helper.from_array(smaller, tensor.name))
+
+
+def _shrink(node: onnx.NodeProto, axis: int, keep: NDArray[np.bool_]) -> None:
+    """What a convolution says of its kernel; each tap that went took its padding along."""
+    had = {a.name: a.ints for a in node.attribute if a.ints}
+    pads, step = had["pads"], had["dilations"][axis] if "dilations" in had else 1
+    first, last = np.flatnonzero(keep)[[0, -1]].tolist()
+    pads[axis] -= first * step
+    pads[len(pads) // 2 + axis] -= (len(keep) - 1 - last) * step
+    if "kernel_shape" in had:
+        had["kernel_shape"][axis] = int(keep.sum())
 
 
 def _count_groups(node: onnx.NodeProto, count: int) -> None:

@@ -240,18 +240,23 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Narrowed(Struct, frozen=True, forbid_unknown_fields=True):
-    """Layers of one width that gave channels up: how many they had, and have."""
+    """Layers of one width that gave channels up: how many they had, and have.
+
+    Attributes:
+        kernel_axis: not channels, but taps along this axis of the kernel.
+    """
 
     layers: tuple[str, ...]
     before: int
     after: int
+    kernel_axis: int | None = None
 
 
 class PruningReport(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What pruning took away, counted on the graph that was left.
 
     Attributes:
-        layers: every width that could have given channels up, also where it did not.
+        layers: every width that could have given channels or taps up, also where it did not.
         sample_count: how many calibration samples it was done with.
     """
 

@@ -97,9 +97,10 @@ class Quantization(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Channels(Struct, frozen=True, forbid_unknown_fields=True):
-    """Whole channels removed, until so much of the multiply-accumulates is gone.
+    """Whole channels, and ends of kernels, removed until so much of the work is gone.
 
     Attributes:
+        fraction: of the multiply-accumulates.
         multiple: what is left of a layer comes in multiples of so many channels, if the
             fraction can be reached so: kernels compute that many at once.
     """

@@ -70,9 +70,51 @@ def test_what_is_asked_for_in_excess_is_refused_with_what_is_possible() -> None:
 
 def test_a_network_without_free_channels_says_why() -> None:
     net = Net(1, 3, 8, 8)
-    model = net.model(net.conv("x", 3, 8))
+    model = net.model(net.conv("x", 3, 8, size=1))
     with pytest.raises(ModelError, match="an output of the model"):
         channels.pruned(model, samples(2), Terms(fraction=0.1))
+
+
+def test_a_kernels_idle_ends_are_the_first_to_go() -> None:
+    """Two of nine rows' worth of work is zeros: it goes, and nothing else is touched."""
+    net = Net(1, 3, 8, 8)
+    idle = net.rng.standard_normal((8, 3, 3, 3)).astype(np.float32)
+    idle[:, :, [0, 2]] = 0
+    first = net.node("Relu", net.node("Conv", "x", net.constant(idle), pads=[1] * 4))
+    busy = net.constant(net.rng.standard_normal((4, 8, 3, 3)).astype(np.float32))
+    model = net.model(net.node("Conv", first, busy, pads=[1] * 4))
+    share = 2 / 3 * 8 * 27 / (8 * 27 + 4 * 72)
+    smaller, cuts = channels.pruned(model, samples(), Terms(fraction=share - 1e-6))
+    (cut,) = [cut for cut in cuts if cut.removed]
+    assert (cut.dimension.layers, cut.dimension.kernel_axis) == (("Conv0",), 0)
+    assert layers.constant(smaller, "w0").shape == (8, 3, 1, 3)
+    unseen = samples(60)[40:]
+    assert differences.difference(outputs(smaller, unseen), outputs(model, unseen)) < 1e-9
+    onnx.checker.check_model(smaller, full_check=True)
+
+
+def test_what_only_seems_free_on_its_own_samples_stays() -> None:
+    """Few samples can be met without any eight of 48 units; eight doubles cost little."""
+    net = Net(1, 3, 8, 8)
+    draw = net.rng.standard_normal
+    own = draw((8, 3, 1, 1))
+    near = own + 0.1 * draw((8, 3, 1, 1))
+    both, mixed, wide, last = (
+        net.constant(weight.astype(np.float32))
+        for weight in (
+            np.concatenate([own, near]),
+            draw((8, 16, 1, 1)),
+            draw((32, 48)),
+            draw((48, 5)),
+        )
+    )
+    out = net.node("Relu", net.node("Conv", net.node("Relu", net.node("Conv", "x", both)), mixed))
+    pooled = net.node("AveragePool", out, kernel_shape=[4, 4], strides=[4, 4])
+    hidden = net.node("MatMul", net.node("Flatten", pooled), wide)
+    model = net.model(net.node("MatMul", net.node("Relu", hidden), last))
+    terms = Terms(fraction=0.02, multiple=8, ridge=1e-5)
+    _, cuts = channels.pruned(model, samples(24), terms)
+    assert [cut.dimension.size for cut in cuts if cut.removed] == [16]
 
 
 def test_second_order_saliency_is_the_error_after_the_best_fit() -> None:
@@ -140,10 +182,28 @@ def test_the_cheapest_channels_are_allocated_and_the_surplus_given_back() -> Non
         (Level(0, 0.0), Level(4, 0.1), Level(8, 0.2)),
         (Level(0, 0.0), Level(4, 0.01)),
     ]
-    width = Width(macs=np.array([100.0] * 3), shares=np.eye(3) / 10, nodes=np.arange(3), fixed=0.0)
+    width = equal(weights=[0, 0, 0])
     assert allocate(tables, width, 185.0) == (0, 8, 4)
     assert allocate(tables, width, 220.0) == (0, 4, 4)
     assert allocate(tables, width, 261.0) == (0, 0, 4)
+
+
+def test_of_what_is_free_the_layer_goes_whose_weights_take_longest_to_fetch() -> None:
+    tables = [(Level(0, 0.0), Level(4, 1e-7)), (Level(0, 0.0), Level(4, 2e-7))]
+    assert allocate(tables, equal(weights=[9, 50]), 160.0) == (0, 4)
+    assert allocate(tables, equal(weights=[50, 9]), 160.0) == (4, 0)
+
+
+def equal(weights: list[float]) -> Width:
+    """Layers of 100 MACs and ten channels each."""
+    count = len(weights)
+    return Width(
+        macs=np.full(count, 100.0),
+        weights=np.array(weights, np.float64),
+        shares=np.eye(count) / 10,
+        nodes=np.arange(count),
+        fixed=0.0,
+    )
 
 
 def test_shifted_samples_are_the_same_values_elsewhere() -> None:
