@@ -9,13 +9,13 @@ from msgspec import structs
 
 from edgekit.domain import Channels, ModelSummary, NodeSummary, Recipe
 from edgekit.planning import rates
-from edgekit.planning.kernels import Family
+from edgekit.planning.kernels import Family, family
 from edgekit.planning.question import Question
 from edgekit.planning.recipes import Unreachable
 
 _IMAGE_AXES = 4
 _CONVOLUTIONS = (Family.CONV.value, Family.POINTWISE.value)
-_FEWEST, _MOST = 4, 8
+_FEWEST, _MOST = 4, 16
 """Channels. In wider blocks narrow layers have nothing to give, and the others too much."""
 
 
@@ -41,8 +41,10 @@ def _multiple(recipe: Recipe, question: Question) -> int:
 def scaled(summary: ModelSummary, pruning: Channels | None) -> ModelSummary:
     """The network as it would be if every layer gave up its share.
 
-    A layer's work falls with what it reads and with what it makes, so each of them falls by
-    the root of what is left. Which layers give how much is known only when it is done.
+    A convolution with a window loses taps, and gives as much as before. Of others the work
+    falls with what they read and with what they make, so each of them falls by the root of
+    what is left. Which layers give how much is known only when it is done, and what is live
+    at once may be what those make that give nothing.
     """
     if pruning is None:
         return summary
@@ -54,13 +56,13 @@ def scaled(summary: ModelSummary, pruning: Channels | None) -> ModelSummary:
         parameters=sum(node.parameters for node in nodes),
         parameter_bytes=sum(node.parameter_bytes for node in nodes),
         macs=sum(node.macs for node in nodes),
-        activation_peak_bytes=round(summary.activation_peak_bytes * sqrt(left)),
     )
 
 
 def _scaled(node: NodeSummary, left: float) -> NodeSummary:
     """A depthwise layer reads only what it makes."""
-    width = sqrt(left)
+    windowed = family(node) is Family.CONV
+    width = 1.0 if windowed else sqrt(left)
     work = width if node.channelwise else left
     shape = node.output_shape
     if len(shape) == _IMAGE_AXES:
@@ -74,4 +76,5 @@ def _scaled(node: NodeSummary, left: float) -> NodeSummary:
         output_elements=round(node.output_elements * width),
         output_shape=shape,
         group=max(1, round(node.group * width)) if node.channelwise else node.group,
+        taps=max(2, round(node.taps * left)) if windowed else node.taps,
     )
