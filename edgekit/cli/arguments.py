@@ -481,7 +481,8 @@ def _decision(command: Parser, *, required: bool = True) -> None:
     narrow.add_argument("--precision", action="append", default=[], choices=PRECISIONS)
     narrow.add_argument(
         "--prune", type=_fraction, metavar="FRACTION",
-        help="remove channels until this share of the multiply-accumulates is gone (0.25)",
+        help="remove channels and ends of kernels until this share of the multiply-accumulates is "
+        "gone (0.25)",
     )  # fmt: skip
     narrow.add_argument("--threads", type=int, metavar="N", help="CPU threads (the best number)")
     narrow.add_argument(
