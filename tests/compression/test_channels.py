@@ -189,9 +189,9 @@ def test_the_cheapest_channels_are_allocated_and_the_surplus_given_back() -> Non
 
 
 def test_of_what_is_free_the_layer_goes_whose_weights_take_longest_to_fetch() -> None:
-    tables = [(Level(0, 0.0), Level(4, 1e-7)), (Level(0, 0.0), Level(4, 2e-7))]
-    assert allocate(tables, equal(weights=[9, 50]), 160.0) == (0, 4)
-    assert allocate(tables, equal(weights=[50, 9]), 160.0) == (4, 0)
+    less, more = (Level(0, 0.0), Level(4, 1e-7)), (Level(0, 0.0), Level(4, 9e-7))
+    assert allocate([less, more], equal(weights=[9, 50]), 160.0) == (0, 4)
+    assert allocate([more, less], equal(weights=[50, 9]), 160.0) == (4, 0)
 
 
 def equal(weights: list[float]) -> Width:
