@@ -209,7 +209,7 @@ def four_bits(asked: argparse.Namespace) -> Section:
 
 
 def pruning(asked: argparse.Namespace) -> Section:
-    """Whole channels gone: accuracy, and what it brings in time."""
+    """Channels and ends of kernels gone: accuracy, and what it brings in time."""
     return _pruning.measured(asked.rounds, asked.multiple)
 
 

@@ -23,6 +23,7 @@ from onnx import NodeProto
 from edgekit.compression.activations import Sample, values
 from edgekit.compression.layers import Floats, assign, constant, is_plain, is_turned
 from edgekit.domain import Granularity
+from edgekit.sources.consumers import consumers
 
 Rows = tuple[tuple[str, int], ...]
 """Initializers with something for each channel, and the axis along which they have it."""
@@ -100,10 +101,7 @@ class _Graph:
             value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
             for value in (*inferred.input, *inferred.value_info, *inferred.output)
         }
-        self.readers: dict[str, list[NodeProto]] = {}
-        for node in model.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
+        self.readers = consumers(model)
 
     def takers(self, name: str) -> list[NodeProto]:
         """The nodes that take a tensor; none, where its shape is unknown or it is an output."""

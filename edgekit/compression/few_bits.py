@@ -18,7 +18,7 @@ from edgekit.compression import layers as matrices
 from edgekit.compression import refit, rounding
 from edgekit.compression.activations import Sample
 from edgekit.compression.differences import apart, before_softmax, difference, outputs
-from edgekit.compression.layers import Floats, Layer, layers
+from edgekit.compression.layers import Floats, Layer, layers, unshared
 from edgekit.compression.rounding import Grid
 from edgekit.compression.targets import goals
 from edgekit.domain import NodeCost, RoundedLayer, RoundingReport
@@ -45,7 +45,7 @@ def adapted(
     """
     original = onnx.shape_inference.infer_shapes(model)
     fitting, judging = apart(samples)
-    found = _own(original, layers(original, max(1, _ROWS // len(fitting))))
+    found = unshared(original, layers(original, max(1, _ROWS // len(fitting))))
     grids = {layer.name: grid_of(layer, _shape(original, layer)) for layer in found}
     plain = _to_nearest(original, found, grids)
     made = deepcopy(original)
@@ -82,7 +82,7 @@ def costs(
         grid_of: where each layer's weights may lie; those that may lie anywhere are left out.
     """
     whole = onnx.shape_inference.infer_shapes(model)
-    found = _own(whole, layers(whole, 1))
+    found = unshared(whole, layers(whole, 1))
     names = before_softmax(whole)
     told = outputs(whole, names, samples)
 
@@ -94,19 +94,6 @@ def costs(
     return tuple(
         NodeCost(layer.name, cost(layer, grid), layer.name) for layer, grid in grids if grid
     )
-
-
-def _own(model: onnx.ModelProto, found: Sequence[Layer]) -> list[Layer]:
-    """The layers that share their weights with nobody: those that do cannot be fitted alone."""
-    readers: dict[str, int] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
-    return [
-        layer
-        for layer in found
-        if all(readers[name] == 1 for name in (layer.weight, layer.bias) if name)
-    ]
 
 
 def _shape(model: onnx.ModelProto, layer: Layer) -> tuple[int, ...]:

@@ -131,18 +131,20 @@ def allocate(tables: Sequence[Sequence[Level]], width: Width, goal: float) -> tu
     """
     chosen = [0] * len(tables)
 
-    def removed(which: int, to: int) -> list[int]:
-        at = [*chosen[:which], to, *chosen[which + 1 :]]
+    def removed(at: Sequence[int]) -> list[int]:
         return [table[index].removed for table, index in zip(tables, at, strict=True)]
+
+    def moved(which: int, to: int) -> list[int]:
+        return removed([*chosen[:which], to, *chosen[which + 1 :]])
 
     def price(which: int, to: int) -> float:
         """Error for the work that lies between, forth or back."""
         fewer, more = sorted((chosen[which], to))
-        saved = width.work(removed(which, fewer)) - width.work(removed(which, more))
+        saved = width.work(moved(which, fewer)) - width.work(moved(which, more))
         error = tables[which][more].error - tables[which][fewer].error
         return (error + _NOTHING) / max(saved, 1e-9)
 
-    while width.left(removed(0, chosen[0])) > goal:
+    while width.left(removed(chosen)) > goal:
         steps = [
             (price(which, to), which, to)
             for which, table in enumerate(tables)
@@ -156,6 +158,6 @@ def allocate(tables: Sequence[Sequence[Level]], width: Width, goal: float) -> tu
         (price(which, to), which, to) for which in range(len(tables)) for to in range(chosen[which])
     ]
     for _, which, to in sorted(spare, reverse=True):
-        if to < chosen[which] and width.left(removed(which, to)) <= goal:
+        if to < chosen[which] and width.left(moved(which, to)) <= goal:
             chosen[which] = to
-    return tuple(removed(0, chosen[0]))
+    return tuple(removed(chosen))

@@ -17,6 +17,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
+from edgekit.sources.consumers import consumers
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 _BIAS = 2
@@ -59,6 +61,16 @@ def layers(model: onnx.ModelProto, positions: int) -> tuple[Layer, ...]:
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
     made = (_layer(node, weights, shapes, positions) for node in model.graph.node)
     return tuple(layer for layer in made if layer)
+
+
+def unshared(model: onnx.ModelProto, found: Sequence[Layer]) -> list[Layer]:
+    """The layers that share their weights with nobody: those that do cannot be fitted alone."""
+    taken = consumers(model)
+    return [
+        layer
+        for layer in found
+        if all(len(taken[name]) == 1 for name in (layer.weight, layer.bias) if name)
+    ]
 
 
 def _layer(

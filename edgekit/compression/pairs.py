@@ -10,7 +10,6 @@ Optimization", ICLR 2015.)
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import prod
 
@@ -24,6 +23,7 @@ from edgekit.compression import layers as matrices
 from edgekit.compression.activations import Sample, values
 from edgekit.compression.layers import Array, Layer
 from edgekit.compression.targets import Goal, passing
+from edgekit.sources.consumers import consumers
 
 _STEPS = 400
 _BATCH = 16
@@ -83,14 +83,10 @@ def pairs(original: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Pair]
         layers: those of the network that is fitted.
     """
     macs = inspection.macs(original)
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in original.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = consumers(original)
     ends = {value.name for value in original.graph.output}
-    uses = Counter(name for layer in layers for name in (layer.weight, layer.bias) if name)
-    alone = {layer.name for layer in layers if max(uses[layer.weight], uses[layer.bias]) == 1}
-    by_name = {layer.name: layer for layer in layers if layer.name in alone and not layer.depthwise}
+    alone = matrices.unshared(original, layers)
+    by_name = {layer.name: layer for layer in alone if not layer.depthwise}
     found = {}
     for first in by_name.values():
         following = readers.get(first.given, [])
@@ -106,39 +102,37 @@ def pairs(original: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Pair]
     return found
 
 
-def fit(
+def fit(fitted: onnx.ModelProto, problem: Problem) -> None:
+    """Give both layers of a pair the weights that serve best, if they do so on all samples.
+
+    Args:
+        fitted: the graph that the problem is of; it is changed.
+        problem: the pair's.
+    """
+    start = _weights(fitted, problem.pair)
+    best = _descended(problem, start)
+    if _error(problem, best) < _error(problem, start):
+        _write(fitted, problem.pair, best)
+
+
+def problem(
     fitted: onnx.ModelProto,
     original: onnx.ModelProto,
     pair: Pair,
     goal: Goal,
-    made: NDArray[np.bool_] | None,
     samples: Sequence[Sample],
-) -> None:
-    """Give both layers the weights that serve best, if they do so on all samples.
+    made: NDArray[np.bool_] | None = None,
+) -> Problem:
+    """What a pair takes in the one graph, and is to give by the other.
 
     Args:
-        fitted: its layers up to the pair's second are fitted one by one; it is changed.
+        fitted: its layers up to the pair's second are fitted one by one.
         original: the graph that says what is right.
         pair: of ``fitted``.
         goal: the second layer's.
+        samples: without labels; of large pairs only the first are looked at.
         made: which of the original's channels the second layer still gives; ``None``: all.
-        samples: without labels.
     """
-    problem = _problem(fitted, original, pair, goal, made, samples)
-    start = _weights(fitted, pair)
-    best = _descended(problem, start)
-    if _error(problem, best) < _error(problem, start):
-        _write(fitted, pair, best)
-
-
-def _problem(
-    fitted: onnx.ModelProto,
-    original: onnx.ModelProto,
-    pair: Pair,
-    goal: Goal,
-    made: NDArray[np.bool_] | None,
-    samples: Sequence[Sample],
-) -> Problem:
     names = [pair.first.taken, *([goal.other] if goal.other else [])]
     told = [value for (value,) in values(original, [goal.target], samples[:1])]
     (first,) = values(fitted, names, samples[:1])
@@ -216,15 +210,13 @@ def _slopes(problem: Problem, weights: Weights) -> Weights:
 
 def _computed(problem: Problem, weights: Weights) -> tuple[Floats, Floats, Floats, Floats]:
     """The first layer's windows, what it gives, the second's windows, and by how much it errs."""
-    pair, goal = problem.pair, problem.goal
+    pair = problem.pair
     windows, places = _windows(pair.first, problem.taken)
     hidden = (windows @ weights[0] + weights[1]).reshape(*places, -1)
     passed, _ = _windows(pair.second, np.clip(hidden, pair.low, pair.high))
     given = (passed @ weights[2] + weights[3]).reshape(problem.target.shape) + problem.added
-    # What the next activation cuts off is right wherever it is cut off.
-    wanted = np.where(problem.target <= goal.low, np.minimum(given, goal.low), problem.target)
-    wanted = np.where(problem.target >= goal.high, np.maximum(given, goal.high), wanted)
-    return windows, hidden, passed, (given - wanted).reshape(-1, given.shape[-1])
+    missed = given - problem.goal.wanted(problem.target, given)
+    return windows, hidden, passed, missed.reshape(-1, given.shape[-1])
 
 
 def _windows(layer: Layer, taken: Floats) -> tuple[Floats, tuple[int, ...]]:

@@ -154,8 +154,8 @@ def _dense(walk: Walk, node: NodeProto, found: Channels | None, axes: tuple[int,
 def _tapped(walk: Walk, node: NodeProto) -> None:
     """A kernel's taps stay, but those at an end that a smaller padding there makes up for."""
     kernel = walk.shapes[node.input[1]][FIRST_TAPS:]
-    ones, zeros = [1] * len(kernel), [0] * 2 * len(kernel)
-    pads, dilations = _numbers(node, "pads", zeros), _numbers(node, "dilations", ones)
+    pads = _numbers(node, "pads") or [0] * 2 * len(kernel)
+    dilations = _numbers(node, "dilations") or [1] * len(kernel)
     for axis, (size, step) in enumerate(zip(kernel, dilations, strict=True)):
         first, last = (pads[end + axis] // step for end in (0, len(kernel)))
         first = min(first, (size - 1) // 2)
@@ -322,8 +322,7 @@ def _moved(walk: Walk, node: NodeProto) -> None:
     laid = found.numbers.reshape([-1 if a == found.axis else 1 for a in range(len(source))])
     laid = np.broadcast_to(laid, source)
     if node.op_type == "Transpose":
-        perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
-        laid = laid.transpose(perm)
+        laid = laid.transpose(_numbers(node, "perm"))
     else:
         laid = laid.reshape(result)
     axis = _along(laid)
@@ -353,9 +352,8 @@ def _reduced(walk: Walk, node: NodeProto) -> None:
     if found is None:
         return
     rank = len(walk.shapes[node.input[0]])
-    axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
     given = walk.value(node, 1)
-    axes = given.tolist() if given is not None else axes
+    axes = given.tolist() if given is not None else _numbers(node, "axes")
     gone = {int(a) % rank for a in axes} if axes else set(range(rank))
     if found.axis in gone:
         walk.fix(node, "reduces over the channels")
@@ -364,8 +362,8 @@ def _reduced(walk: Walk, node: NodeProto) -> None:
     walk.give(node, Channels(found.axis - below, found.numbers))
 
 
-def _numbers(node: NodeProto, name: str, default: list[int]) -> list[int]:
-    return next((list(a.ints) for a in node.attribute if a.name == name), default)
+def _numbers(node: NodeProto, name: str) -> list[int] | None:
+    return next((list(a.ints) for a in node.attribute if a.name == name), None)
 
 
 def _attribute(node: NodeProto, name: str, default: int) -> int:

@@ -63,9 +63,12 @@ def refitted(
     joined = pairs.pairs(original, layers)
     for layer in layers:
         goal, left = wanted[layer.name], made.get(layer.weight)
-        _fit(fitted, original, layer, goal, left, samples, ridge)
+        weight, bias = solved(
+            problem(fitted, original, layer, goal, samples, left), fitted, layer, goal, ridge
+        )
+        matrices.write(fitted, layer, weight, bias)
         if pair := joined.get(layer.name):
-            pairs.fit(fitted, original, pair, goal, left, samples)
+            pairs.fit(fitted, pairs.problem(fitted, original, pair, goal, samples, left))
     return fitted
 
 
@@ -74,20 +77,6 @@ def _made(coupling: Coupling, removed: Sequence[int]) -> dict[str, NDArray[np.bo
     gone = np.array(removed, np.int64)
     made = [slot for slot in coupling.slots if slot.use in (Use.MADE, Use.EACH)]
     return {slot.tensor: kept(slot.channels, gone) for slot in made}
-
-
-def _fit(
-    fitted: onnx.ModelProto,
-    original: onnx.ModelProto,
-    layer: Layer,
-    goal: Goal,
-    made: NDArray[np.bool_] | None,
-    samples: Sequence[Sample],
-    ridge: float,
-) -> None:
-    given = problem(fitted, original, layer, goal, samples, made)
-    weight, bias = solved(given, fitted, layer, goal, ridge)
-    matrices.write(fitted, layer, weight, bias)
 
 
 def problem(
@@ -153,8 +142,7 @@ def _dense(
         wanted = targets
         if again:
             now = rows @ weight.astype(rows.dtype) + moved.astype(rows.dtype) + added
-            wanted = np.where(targets <= goal.low, np.minimum(now, goal.low), targets)
-            wanted = np.where(targets >= goal.high, np.maximum(now, goal.high), wanted)
+            wanted = goal.wanted(targets, now)
         wanted = wanted - added
         middle = wanted.mean(0) if bias is not None else np.zeros(wanted.shape[1], rows.dtype)
         across = (centred.T @ (wanted - middle) / len(rows)).astype(np.float64)

@@ -9,7 +9,8 @@ import onnx
 from msgspec import Struct
 from onnx import NodeProto
 
-from edgekit.compression.layers import Layer, constant
+from edgekit.compression.layers import Array, Layer, constant
+from edgekit.sources.consumers import consumers
 
 
 class Goal(Struct, frozen=True):
@@ -26,16 +27,23 @@ class Goal(Struct, frozen=True):
     low: float = -np.inf
     high: float = np.inf
 
+    def wanted(self, told: Array, given: Array) -> Array:
+        """What is to be met; where the activation cuts that off, what is given may be cut off, too.
+
+        Args:
+            told: what the original has there.
+            given: what is there now, in the same shape.
+        """
+        found = np.where(told <= self.low, np.minimum(given, self.low), told)
+        return np.where(told >= self.high, np.maximum(given, self.high), found)
+
 
 def goals(original: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Goal]:
     """What each layer is fitted to, by its name.
 
     A layer whose output is only added to what is final by then is fitted to the sum.
     """
-    readers: dict[str, list[NodeProto]] = {}
-    for node in original.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = consumers(original)
     ends = {value.name for value in original.graph.output}
     order = {name: i for i, node in enumerate(original.graph.node) for name in node.output}
     fitted_at = _last_fitted(original, {layer.given for layer in layers})

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import onnx
 
+from edgekit.sources.consumers import consumers
+
 _CHANNELS_FIRST = frozenset(
     {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization"}
     | {"InstanceNormalization", "LRN", "DepthToSpace", "SpaceToDepth"}
@@ -17,23 +19,20 @@ _FEWEST_AXES = 3
 
 def channels_first(model: onnx.ModelProto) -> tuple[str, ...]:
     """The names of the inputs whose second axis counts channels (NCW, NCHW, NCDHW)."""
-    consumers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
+    taken = consumers(model)
     return tuple(
         value.name
         for value in model.graph.input
         if len(value.type.tensor_type.shape.dim) >= _FEWEST_AXES
-        and _meets_channels_first(value.name, consumers)
+        and _meets_channels_first(value.name, taken)
     )
 
 
-def _meets_channels_first(name: str, consumers: Mapping[str, list[onnx.NodeProto]]) -> bool:
+def _meets_channels_first(name: str, taken: Mapping[str, list[onnx.NodeProto]]) -> bool:
     """Whether what flows from a tensor, elementwise work aside, is taken as channels-first."""
     seen, waiting = set(), [name]
     while waiting:
-        for node in consumers.get(waiting.pop(), ()):
+        for node in taken.get(waiting.pop(), ()):
             if node.op_type in _CHANNELS_FIRST:
                 return True
             if node.op_type in _ELEMENTWISE and node.output[0] not in seen:

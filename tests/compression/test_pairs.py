@@ -60,7 +60,7 @@ def test_the_slopes_are_those_of_the_error(name: str) -> None:
     """In double precision, a small step along each of some weights and back."""
     model = MADE[name]()
     pair, goal = only(model)
-    told = pairs._problem(model, model, pair, goal, None, fed(model, 6))
+    told = pairs.problem(model, model, pair, goal, fed(model, 6))
     doubles = [np.asarray(a, np.float64) for a in (told.taken, told.target, told.added)]
     problem = Problem(told.pair, told.goal, *doubles)
     rng = np.random.default_rng(2)
@@ -82,7 +82,7 @@ def test_the_slopes_are_those_of_the_error(name: str) -> None:
 def test_what_a_pair_computes_is_what_the_network_does(name: str) -> None:
     model = MADE[name]()
     pair, goal = only(model)
-    problem = pairs._problem(model, model, pair, goal, None, fed(model, 4))
+    problem = pairs.problem(model, model, pair, goal, fed(model, 4))
     assert pairs._error(problem, pairs._weights(model, pair)) < 1e-6 * np.sum(problem.target**2)
 
 
@@ -96,7 +96,7 @@ def test_without_some_of_what_lies_between_the_fit_comes_nearer(name: str) -> No
     names, unseen = [model.graph.output[0].name], fed(model, 60, seed=9)
     told = outputs(model, names, unseen)
     before = difference(outputs(smaller, names, unseen), told)
-    pairs.fit(smaller, model, pair, goal, None, fed(model, 200))
+    pairs.fit(smaller, pairs.problem(smaller, model, pair, goal, fed(model, 200)))
     assert difference(outputs(smaller, names, unseen), told) < 0.7 * before
 
 
